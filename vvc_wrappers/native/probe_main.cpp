@@ -1,0 +1,296 @@
+// codecprior-probe: decodes a VVC bitstream with VVdeC and reports each picture, with its priors in shared memory.
+//
+//   codecprior-probe --memory-fd FD --release-fd FD [--threads N] [--wide-mv] [--frames] FILE|-
+//
+// Standard output carries one JSON object a line ("stream" once, "picture" for each frame in display order, "warning",
+// then "end" or "error"). The parent writes a slot's number as one byte to the release descriptor when it has read it.
+// Exit status: 0 decoded, 2 usage, 3 the stream is broken or cannot be decoded (the "error" event tells which).
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "tracer.hpp"
+#include "vvdec/vvdec.h"
+
+using codecprior::emit;
+using codecprior::quoted;
+
+namespace {
+
+// Cuts an Annex B byte stream (Rec. ITU-T H.266, Annex B) into NAL units, start code included.
+class NalReader
+{
+public:
+  explicit NalReader( int fd ) : m_fd( fd ) {}
+
+  // Next NAL unit; valid until the next call. Size 0: end of the stream.
+  std::pair<unsigned char*, size_t> next()
+  {
+    constexpr size_t START_CODE = 3;
+    size_t           searched   = START_CODE;                 // from m_begin: the unit's own start code is no end
+    for( ;; )
+    {
+      const size_t end = findStartCode( m_begin + searched );
+      if( end != NOT_FOUND )
+      {
+        return take( end );
+      }
+      searched = std::max( m_end - m_begin, 2 * START_CODE - 1 ) - ( START_CODE - 1 );   // a code may straddle two reads
+      if( !fill() )
+      {
+        return take( m_end );
+      }
+    }
+  }
+
+  bool failed() const { return m_failed; }
+
+private:
+  static constexpr size_t NOT_FOUND = ~size_t( 0 );
+  static constexpr size_t READ_SIZE = 1 << 20;
+
+  size_t findStartCode( size_t from ) const
+  {
+    const unsigned char* data = m_data.data();
+    while( from + 3 <= m_end )
+    {
+      const void* one = memchr( data + from + 2, 1, m_end - from - 2 );
+      if( !one )
+      {
+        return NOT_FOUND;
+      }
+      const size_t at = static_cast<const unsigned char*>( one ) - data - 2;
+      if( data[at] == 0 && data[at + 1] == 0 )
+      {
+        return at;
+      }
+      from = at + 1;
+    }
+    return NOT_FOUND;
+  }
+
+  std::pair<unsigned char*, size_t> take( size_t end )
+  {
+    unsigned char* begin = m_data.data() + m_begin;
+    const size_t   size  = end - m_begin;
+    m_begin = end;
+    return { begin, size };
+  }
+
+  bool fill()                                                 // moves what is left to the front
+  {
+    m_data.erase( m_data.begin(), m_data.begin() + m_begin );
+    m_end  -= m_begin;
+    m_begin = 0;
+    m_data.resize( m_end + READ_SIZE );
+    for( ;; )
+    {
+      const ssize_t count = read( m_fd, m_data.data() + m_end, READ_SIZE );
+      if( count < 0 && errno == EINTR )
+      {
+        continue;
+      }
+      m_failed |= count < 0;
+      m_end    += count > 0 ? count : 0;
+      return count > 0;
+    }
+  }
+
+  int                        m_fd;
+  std::vector<unsigned char> m_data;
+  size_t                     m_begin = 0, m_end = 0;
+  bool                       m_failed = false;
+};
+
+struct Arguments
+{
+  int                       memoryFd = -1, releaseFd = -1, threads = -1;
+  codecprior::TracerOptions tracer;
+  const char*               input = nullptr;
+};
+
+[[noreturn]] void usage()
+{
+  fprintf( stderr, "usage: codecprior-probe --memory-fd FD --release-fd FD [--threads N] [--wide-mv] [--frames] FILE|-\n"
+                   "       codecprior-probe --version\n" );
+  exit( 2 );
+}
+
+Arguments parse( int argc, char** argv )
+{
+  Arguments arguments;
+  for( int i = 1; i < argc; i++ )
+  {
+    const std::string option = argv[i];
+    auto number = [&]() { return ++i < argc ? atoi( argv[i] ) : ( usage(), 0 ); };
+    if( option == "--version" )
+    {
+      printf( "codecprior-probe (VVdeC %s)\n", vvdec_get_version() );
+      exit( 0 );
+    }
+    else if( option == "--memory-fd" ) arguments.memoryFd = number();
+    else if( option == "--release-fd" ) arguments.releaseFd = number();
+    else if( option == "--threads" ) arguments.threads = number();
+    else if( option == "--wide-mv" ) arguments.tracer.wideVectors = true;
+    else if( option == "--frames" ) arguments.tracer.withFrames = true;
+    else if( !arguments.input && ( option == "-" || option[0] != '-' ) ) arguments.input = argv[i];
+    else usage();
+  }
+  if( !arguments.input || arguments.memoryFd < 0 || arguments.releaseFd < 0 )
+  {
+    usage();
+  }
+  return arguments;
+}
+
+// The decoder's threads may hang after an error, so nothing is closed.
+[[noreturn]] void leave( const std::string& kind, const std::string& message )
+{
+  emit( "{\"event\": \"error\", \"kind\": " + quoted( kind ) + ", \"message\": " + quoted( message ) + "}" );
+  _exit( 3 );
+}
+
+std::string lastError( vvdecDecoder* decoder, int code )
+{
+  std::string       message = vvdec_get_error_msg( code );
+  const std::string more = vvdec_get_last_error( decoder ), detail = vvdec_get_last_additional_error( decoder );
+  for( const std::string& part : { more, detail } )
+  {
+    if( !part.empty() )
+    {
+      message += ": " + part;
+    }
+  }
+  return message;
+}
+
+[[noreturn]] void leaveWithDecoderError( vvdecDecoder* decoder, int code )
+{
+  leave( code == VVDEC_ERR_NOT_SUPPORTED ? "unsupported" : "bitstream", lastError( decoder, code ) );
+}
+
+void report( codecprior::Tracer& tracer, vvdecDecoder* decoder, vvdecFrame* frame )
+{
+  if( frame )
+  {
+    tracer.emitNextPicture();
+  }
+  if( tracer.failed() )
+  {
+    leave( tracer.failureKind(), tracer.failure() );
+  }
+  if( frame )
+  {
+    vvdec_frame_unref( decoder, frame );
+  }
+}
+
+void decode( vvdecDecoder* decoder, codecprior::Tracer& tracer, NalReader& reader )
+{
+  vvdecAccessUnit unit;
+  vvdec_accessUnit_default( &unit );
+  unit.ctsValid = unit.dtsValid = true;
+  for( bool first = true;; first = false )
+  {
+    const auto nal = reader.next();
+    if( nal.second == 0 )
+    {
+      break;
+    }
+    if( first && !( nal.second > 3 && nal.first[0] == 0 && nal.first[1] == 0 && nal.first[2] <= 1 ) )
+    {
+      leave( "bitstream", "the file does not begin with a start code: not a VVC byte stream (Annex B)" );
+    }
+    unit.payload     = nal.first;
+    unit.payloadSize = unit.payloadUsedSize = (int) nal.second;
+    vvdecFrame* frame = nullptr;
+    const int   code  = vvdec_decode( decoder, &unit, &frame );
+    unit.cts++;
+    unit.dts++;
+    if( code == VVDEC_ERR_DEC_INPUT )                         // VVdeC goes on: pictures before the first entry point
+    {
+      emit( "{\"event\": \"warning\", \"message\": " + quoted( lastError( decoder, code ) ) + "}" );
+    }
+    else if( code != VVDEC_OK && code != VVDEC_TRY_AGAIN && code != VVDEC_EOF )
+    {
+      leaveWithDecoderError( decoder, code );
+    }
+    report( tracer, decoder, frame );
+  }
+}
+
+void flush( vvdecDecoder* decoder, codecprior::Tracer& tracer )
+{
+  for( ;; )
+  {
+    vvdecFrame* frame = nullptr;
+    const int   code  = vvdec_flush( decoder, &frame );
+    if( code != VVDEC_OK && code != VVDEC_EOF )
+    {
+      leaveWithDecoderError( decoder, code );
+    }
+    report( tracer, decoder, frame );
+    if( !frame )
+    {
+      return;
+    }
+  }
+}
+
+}  // namespace
+
+int main( int argc, char** argv )
+{
+  const Arguments arguments = parse( argc, argv );
+  const int       input     = strcmp( arguments.input, "-" ) == 0 ? STDIN_FILENO : open( arguments.input, O_RDONLY | O_CLOEXEC );
+  if( input < 0 )
+  {
+    leave( "bitstream", std::string( "cannot open the file: " ) + strerror( errno ) );
+  }
+
+  vvdecParams params;
+  vvdec_params_default( &params );
+  params.threads            = arguments.threads;
+  params.logLevel           = VVDEC_SILENT;
+  params.filmGrainSynthesis = false;                          // grain is no part of what prediction refers to
+
+  codecprior::SlotPool pool( arguments.memoryFd, arguments.releaseFd );
+  codecprior::Tracer   tracer( pool, arguments.tracer );
+  codecprior::install( &tracer );
+
+  vvdecDecoder* decoder = vvdec_decoder_open( &params );
+  if( !decoder )
+  {
+    leave( "internal", "VVdeC cannot be started on this machine" );
+  }
+
+  try
+  {
+    NalReader reader( input );
+    decode( decoder, tracer, reader );
+    if( reader.failed() )
+    {
+      leave( "bitstream", std::string( "reading the stream failed: " ) + strerror( errno ) );
+    }
+    flush( decoder, tracer );
+  }
+  catch( const std::exception& error )
+  {
+    leave( "internal", error.what() );
+  }
+
+  if( tracer.emitted() == 0 )
+  {
+    leave( "bitstream", "the stream holds no picture that can be decoded" );
+  }
+  emit( "{\"event\": \"end\", \"num_pictures\": " + std::to_string( tracer.emitted() ) + "}" );
+  _exit( 0 );
+}

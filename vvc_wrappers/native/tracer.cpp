@@ -1,0 +1,527 @@
+#include "tracer.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+
+#include "CodingStructure.h"
+#include "DecCu.h"
+#include "DecLib.h"
+#include "DecLibRecon.h"
+#include "Picture.h"
+#include "Slice.h"
+#include "UnitTools.h"
+
+using namespace vvdec;
+
+namespace codecprior {
+
+static Tracer* g_tracer = nullptr;
+
+void install( Tracer* tracer ) { g_tracer = tracer; }
+
+// --------------------------------------------------------------------------------------------------------------------
+// events
+// --------------------------------------------------------------------------------------------------------------------
+
+void emit( const std::string& line )
+{
+  const std::string text = line + "\n";
+  for( size_t done = 0; done < text.size(); )
+  {
+    const ssize_t count = write( STDOUT_FILENO, text.data() + done, text.size() - done );
+    if( count < 0 && errno != EINTR )
+    {
+      _exit( 0 );                                             // the parent is gone
+    }
+    done += std::max<ssize_t>( count, 0 );
+  }
+}
+
+std::string quoted( const std::string& text )
+{
+  std::string out = "\"";
+  for( unsigned char c : text )
+  {
+    if( c == '"' || c == '\\' )
+    {
+      out += '\\';
+      out += c;
+    }
+    else
+    {
+      out += c < 0x20 || c > 0x7e ? ' ' : c;
+    }
+  }
+  return out + '"';
+}
+
+static Geometry geometryOf( const Picture& picture )
+{
+  const SPS&    sps    = *picture.cs->sps;
+  const PPS&    pps    = *picture.cs->pps;
+  const Window& window = pps.getConformanceWindowPresentFlag() ? pps.getConformanceWindow() : sps.getConformanceWindow();
+  const int     unitX  = SPS::getWinUnitX( sps.getChromaFormatIdc() ), unitY = SPS::getWinUnitY( sps.getChromaFormatIdc() );
+  Geometry g;
+  g.width        = pps.getPicWidthInLumaSamples();
+  g.height       = pps.getPicHeightInLumaSamples();
+  g.left         = window.getWindowLeftOffset() * unitX;
+  g.right        = window.getWindowRightOffset() * unitX;
+  g.top          = window.getWindowTopOffset() * unitY;
+  g.bottom       = window.getWindowBottomOffset() * unitY;
+  g.bitDepth     = sps.getBitDepth();
+  g.chromaFormat = (int) sps.getChromaFormatIdc();
+  return g;
+}
+
+void Tracer::announceStream( const Picture& picture )
+{
+  const Geometry& g    = m_pool.geometry();
+  const SPS&      sps  = *picture.cs->sps;
+  char            buffer[512];
+  snprintf( buffer, sizeof( buffer ),
+            "{\"event\": \"stream\", \"coded_size\": [%d, %d], \"conformance_window\": [%d, %d, %d, %d], \"bit_depth\": %d, "
+            "\"chroma_format_idc\": %d, \"slot_bytes\": %zu, ",
+            g.width, g.height, g.left, g.right, g.top, g.bottom, g.bitDepth, g.chromaFormat, m_pool.slotBytes() );
+  std::string line = buffer;
+
+  const GeneralHrdParams* timing = sps.getGeneralHrdParameters();
+  if( timing && timing->getNumUnitsInTick() > 0 && timing->getTimeScale() > 0 )
+  {
+    const auto&    layers      = sps.getOlsHrdParameters();
+    const uint32_t ticksPerPic = !layers.empty() && layers[0].getFixedPicRateWithinCvsFlag() ? layers[0].getElementDurationInTcMinus1() + 1 : 1;
+    snprintf( buffer, sizeof( buffer ), "\"frame_rate\": [%u, %llu], ", timing->getTimeScale(),
+              (unsigned long long) timing->getNumUnitsInTick() * ticksPerPic );
+    line += buffer;
+  }
+
+  line += "\"arrays\": {";
+  for( const ArrayLayout& array : m_pool.layout() )
+  {
+    snprintf( buffer, sizeof( buffer ), "%s\"%s\": {\"dtype\": \"%s\", \"offset\": %zu, \"shape\": [%d, %d%s]}",
+              &array == &m_pool.layout().front() ? "" : ", ", array.name.c_str(), array.dtype.c_str(), array.offset,
+              array.rows, array.cols, array.components == 2 ? ", 2" : "" );
+    line += buffer;
+  }
+  emit( line + "}}" );
+}
+
+// --------------------------------------------------------------------------------------------------------------------
+// pictures
+// --------------------------------------------------------------------------------------------------------------------
+
+void Tracer::fail( const char* kind, std::string message )
+{
+  if( !failed() )
+  {
+    m_failureKind = kind;
+    m_failure     = std::move( message );
+  }
+}
+
+void Tracer::pictureStarts( const Picture& picture )
+{
+  if( failed() )
+  {
+    return;
+  }
+  const Geometry geometry = geometryOf( picture );
+  if( !m_pool.configured() )
+  {
+    m_pool.configure( geometry, m_options.wideVectors, m_options.withFrames );
+    announceStream( picture );
+  }
+  else if( !( geometry == m_pool.geometry() ) )
+  {
+    const Geometry& first = m_pool.geometry();
+    char            message[256];
+    snprintf( message, sizeof( message ),
+              "the picture format changes inside the stream (from %dx%d, %d bit to %dx%d, %d bit at POC %d); "
+              "a priors store holds one format",
+              first.width, first.height, first.bitDepth, geometry.width, geometry.height, geometry.bitDepth, picture.getPOC() );
+    fail( "unsupported", message );
+    return;
+  }
+  if( picture.isCLVSS() )
+  {
+    m_sequenceStarts.insert( picture.getDecodingOrderNumber() );
+  }
+
+  const int previous = m_pool.find( &picture );               // the Picture object of one that was never output
+  if( previous >= 0 )
+  {
+    m_pool.discard( previous );
+  }
+  Slot& slot = m_pool[m_pool.acquire( &picture )];
+
+  bool mapping = false;
+  slot.pictureType = 0;
+  for( const Slice* slice : picture.slices )
+  {
+    mapping |= slice->getLmcsEnabledFlag();
+    slot.pictureType = std::max( slot.pictureType, slice->isInterB() ? 2 : slice->isInterP() ? 1 : 0 );
+  }
+  const PicHeader& header = *picture.cs->picHeader;
+  mapping &= header.getLmcsEnabledFlag();
+  slot.lmcs    = mapping ? 1 | ( header.getLmcsChromaResidualScaleFlag() ? 2 : 0 ) : 0;
+  slot.sliceQp = picture.slices.front()->getSliceQp();
+}
+
+int Tracer::sequenceNumber( int decodeOrder ) const
+{
+  const auto after = m_sequenceStarts.upper_bound( decodeOrder );
+  return std::max<int>( (int) std::distance( m_sequenceStarts.begin(), after ) - 1, 0 );
+}
+
+template<typename T>
+static void copyPlane( const CPelBuf& source, T* target )
+{
+  for( int y = 0; y < (int) source.height; y++, target += source.width )
+  {
+    std::copy_n( source.bufAt( 0, y ), source.width, target );
+  }
+}
+
+void Tracer::copyFrame( const Picture& picture, int slot )
+{
+  for( int c = 0; c < m_pool.geometry().planes(); c++ )
+  {
+    const CPelBuf plane = picture.getRecoBuf( ComponentID( c ) );
+    if( m_pool.geometry().bitDepth > 8 )
+    {
+      copyPlane( plane, m_pool.array<uint16_t>( slot, FRAME + c ) );
+    }
+    else
+    {
+      copyPlane( plane, m_pool.array<uint8_t>( slot, FRAME + c ) );
+    }
+  }
+}
+
+void Tracer::emitNextPicture()
+{
+  if( m_output.empty() )
+  {
+    fail( "internal", "the decoder gave a frame that no traced call returned" );
+  }
+  if( failed() )
+  {
+    return;
+  }
+  const Picture& picture = *m_output.front();
+  m_output.pop_front();
+
+  if( !m_pool.configured() )                                  // concealed before anything was decoded
+  {
+    m_pool.configure( geometryOf( picture ), m_options.wideVectors, m_options.withFrames );
+    announceStream( picture );
+  }
+
+  int        slot      = m_pool.find( &picture );
+  const bool hasPriors = slot >= 0 && !picture.wasLost && !picture.error;
+  if( slot >= 0 && !hasPriors && !m_options.withFrames )
+  {
+    m_pool.discard( slot );
+    slot = -1;
+  }
+  if( slot < 0 && m_options.withFrames )
+  {
+    slot = m_pool.acquire( &picture );
+    m_pool[slot].pictureType = m_pool[slot].sliceQp = m_pool[slot].lmcs = 0;
+  }
+  if( slot >= 0 && m_pool[slot].mvOutOfRange )
+  {
+    fail( "mv_range", "a motion vector does not fit into 16 bits" );
+    return;
+  }
+  if( m_options.withFrames )
+  {
+    copyFrame( picture, slot );
+  }
+  if( slot >= 0 )
+  {
+    m_pool.hand( slot );
+  }
+
+  const int decodeOrder = picture.getDecodingOrderNumber();
+  char      buffer[512];
+  snprintf( buffer, sizeof( buffer ),
+            "{\"event\": \"picture\", \"slot\": %d, \"has_priors\": %s, \"poc\": %d, \"decode_order\": %d, \"cvs\": %d, "
+            "\"picture_type\": %d, \"slice_qp\": %d, \"lmcs\": %d, \"coded_size_bytes\": %u}",
+            slot, hasPriors ? "true" : "false", picture.getPOC(), decodeOrder, sequenceNumber( decodeOrder ),
+            slot >= 0 ? m_pool[slot].pictureType : 0, slot >= 0 ? m_pool[slot].sliceQp : 0, slot >= 0 ? m_pool[slot].lmcs : 0,
+            picture.getNaluBits() / 8 );
+  emit( buffer );
+  m_emitted++;
+}
+
+// --------------------------------------------------------------------------------------------------------------------
+// blocks (called from the decoder's worker threads; a CTU belongs to one thread, so nothing is locked)
+// --------------------------------------------------------------------------------------------------------------------
+
+// Residual of one CTU. Called between inverse transform and prediction: the reconstruction buffer holds the residual of
+// coded transform units and nothing that matters elsewhere.
+static void traceResidual( SlotPool& pool, int slot, CodingStructure& cs, int ctuAddress, const UnitArea& ctu )
+{
+  for( const CompArea& area : ctu.blocks )
+  {
+    const int stride = pool.geometry().planeWidth( area.compID() );
+    int16_t*  target = pool.array<int16_t>( slot, RESIDUAL + area.compID() ) + size_t( area.y ) * stride + area.x;
+    for( int y = 0; y < (int) area.height; y++, target += stride )
+    {
+      memset( target, 0, area.width * sizeof( int16_t ) );
+    }
+  }
+  for( CodingUnit& cu : cs.traverseCUs( ctuAddress ) )
+  {
+    if( !cu.rootCbf() )
+    {
+      continue;
+    }
+    for( const TransformUnit& tu : TUTraverser( &cu.firstTU, cu.lastTU->next ) )
+    {
+      for( const CompArea& area : tu.blocks )
+      {
+        const ComponentID component = area.compID();
+        if( !area.valid() || !( TU::getCbf( tu, component ) || ( isChroma( component ) && tu.jointCbCr ) ) )
+        {
+          continue;
+        }
+        const CPelBuf source = static_cast<const CodingStructure&>( cs ).getRecoBuf( area );
+        const int     stride = pool.geometry().planeWidth( component );
+        int16_t*      target = pool.array<int16_t>( slot, RESIDUAL + component ) + size_t( area.y ) * stride + area.x;
+        for( int y = 0; y < (int) area.height; y++, target += stride )
+        {
+          memcpy( target, source.bufAt( 0, y ), area.width * sizeof( int16_t ) );
+        }
+      }
+    }
+  }
+}
+
+static uint8_t flagsOf( const CodingUnit& cu )
+{
+  enum { SKIP = 1, MERGE = 2, AFFINE = 4, GEO = 8, CIIP = 16 };
+  return ( cu.skip() ? SKIP : 0 ) | ( cu.mergeFlag() ? MERGE : 0 ) | ( cu.affineFlag() ? AFFINE : 0 )
+       | ( cu.geoFlag() ? GEO : 0 ) | ( cu.ciipFlag() ? CIIP : 0 );
+}
+
+enum { RESIDUAL_CODED = 32, LEFT_EDGE = 64, TOP_EDGE = 128 };
+constexpr int16_t REF_NONE = std::numeric_limits<int16_t>::min();
+
+template<typename MvType>
+static bool storeMv( MvType* target, const Mv& mv )
+{
+  target[0] = (MvType) mv.hor;
+  target[1] = (MvType) mv.ver;
+  return target[0] == mv.hor && target[1] == mv.ver;
+}
+
+// Motion of one CU from the decoder's 4x4 map. `cu.mv` will not do: affine and temporal sub-block merge have a vector per
+// sub-block, and compensation of geometric partitions overwrites it.
+template<typename MvType>
+static void traceMotion( SlotPool& pool, int slot, const CodingStructure& cs, const CtuData& ctuData, const CodingUnit& cu )
+{
+  const int  gridWidth = pool.geometry().gridWidth();
+  const Area area      = cu.Y();
+  const int  poc       = cs.picture->getPOC();
+  bool       fits      = true;
+
+  // Decoder-side refinement: a delta per sub-block of at most 16x16, added to L0 and subtracted from L1.
+  const bool refined   = cu.dmvrCondition();
+  const int  subWidth  = std::min<int>( area.width, DMVR_SUBCU_WIDTH ), subHeight = std::min<int>( area.height, DMVR_SUBCU_HEIGHT );
+  const int  subPerRow = (int) area.width / subWidth;
+
+  for( int y = 0; y < (int) area.height; y += 4 )
+  {
+    const size_t      first  = size_t( ( area.y + y ) / 4 ) * gridWidth + area.x / 4;
+    const MotionInfo* motion = ctuData.motion + cs.inCtuPos( Position( area.x, area.y + y ), CH_L );
+    for( int x = 0; x < (int) area.width; x += 4, motion++ )
+    {
+      const size_t cell = first + x / 4;
+      for( int list = 0; list < 2; list++ )
+      {
+        MvType*  mv        = pool.array<MvType>( slot, MV_L0 + list ) + 2 * cell;
+        int16_t& reference = pool.array<int16_t>( slot, REF_L0 + list )[cell];
+        const int index    = motion->miRefIdx[list];
+        if( index < 0 )                                       // the vector of an unused list is garbage
+        {
+          mv[0] = mv[1] = 0;
+          reference     = REF_NONE;
+          continue;
+        }
+        Mv vector = motion->mv[list];
+        if( refined )
+        {
+          const Mv& delta = cs.m_dmvrMvCache[cu.mvdL0SubPuOff + ( y / subHeight ) * subPerRow + x / subWidth];
+          vector = list == 0 ? cu.mv[0][0] + delta : cu.mv[1][0] - delta;
+        }
+        fits &= storeMv( mv, vector );
+        reference = (int16_t) std::clamp<int>( ctuData.slice->getRefPOC( RefPicList( list ), index ) - poc, REF_NONE + 1,
+                                               std::numeric_limits<int16_t>::max() );
+      }
+    }
+  }
+  if( !fits )
+  {
+    pool[slot].mvOutOfRange = true;
+  }
+}
+
+template<typename MvType>
+static void clearMotion( SlotPool& pool, int slot, const Area& area )
+{
+  const int gridWidth = pool.geometry().gridWidth();
+  for( int y = area.y / 4; y < int( area.y + area.height ) / 4; y++ )
+  {
+    const size_t first = size_t( y ) * gridWidth + area.x / 4;
+    for( int list = 0; list < 2; list++ )
+    {
+      std::fill_n( pool.array<MvType>( slot, MV_L0 + list ) + 2 * first, area.width / 2, MvType( 0 ) );
+      std::fill_n( pool.array<int16_t>( slot, REF_L0 + list ) + first, area.width / 4, REF_NONE );
+    }
+  }
+}
+
+static void traceModes( SlotPool& pool, int slot, const CodingUnit& cu )
+{
+  const int     gridWidth = pool.geometry().gridWidth();
+  const Area    area      = cu.Y();
+  const int     cols = area.width / 4, rows = area.height / 4;
+  const uint8_t flags = flagsOf( cu );
+  const uint8_t size  = uint8_t( getLog2( area.width ) << 4 | getLog2( area.height ) );
+  const size_t  first = size_t( area.y / 4 ) * gridWidth + area.x / 4;
+
+  uint8_t* flagMap = pool.array<uint8_t>( slot, FLAGS );
+  for( int y = 0; y < rows; y++ )
+  {
+    const size_t row = first + size_t( y ) * gridWidth;
+    memset( pool.array<uint8_t>( slot, PRED_MODE ) + row, cu.predMode(), cols );
+    memset( pool.array<uint8_t>( slot, CU_SIZE ) + row, size, cols );
+    memset( pool.array<int8_t>( slot, QP ) + row, cu.qp, cols );
+    memset( flagMap + row, flags | ( y == 0 ? TOP_EDGE : 0 ), cols );
+    flagMap[row] |= LEFT_EDGE;
+  }
+  if( !cu.rootCbf() )
+  {
+    return;
+  }
+  for( const TransformUnit& tu : cTUTraverser( &cu.firstTU, cu.lastTU->next ) )
+  {
+    if( !tu.Y().valid() || !TU::getCbf( tu, COMPONENT_Y ) )
+    {
+      continue;
+    }
+    // Sub-partitioned intra blocks can be narrower than a cell.
+    const int left = tu.Y().x / 4, right = ( tu.Y().x + tu.Y().width + 3 ) / 4;
+    for( int y = tu.Y().y / 4; y < int( tu.Y().y + tu.Y().height + 3 ) / 4; y++ )
+    {
+      for( int x = left; x < right; x++ )
+      {
+        flagMap[size_t( y ) * gridWidth + x] |= RESIDUAL_CODED;
+      }
+    }
+  }
+}
+
+template<typename MvType>
+static void traceBlocks( SlotPool& pool, int slot, CodingStructure& cs, int ctuAddress )
+{
+  const CtuData& ctuData = cs.getCtuData( ctuAddress );
+  for( CodingUnit& cu : cs.traverseCUs( ctuAddress ) )
+  {
+    if( !cu.Y().valid() )                                     // the chroma tree of a dual tree
+    {
+      continue;
+    }
+    traceModes( pool, slot, cu );
+    if( CU::isInter( cu ) )
+    {
+      traceMotion<MvType>( pool, slot, cs, ctuData, cu );
+    }
+    else
+    {
+      clearMotion<MvType>( pool, slot, cu.Y() );
+    }
+  }
+}
+
+static void traceBlocks( CodingStructure& cs, int ctuAddress )
+{
+  SlotPool& pool = g_tracer->pool();
+  const int slot = pool.find( cs.picture );
+  if( slot >= 0 )
+  {
+    pool.wideVectors() ? traceBlocks<int32_t>( pool, slot, cs, ctuAddress ) : traceBlocks<int16_t>( pool, slot, cs, ctuAddress );
+  }
+}
+
+}  // namespace codecprior
+
+// --------------------------------------------------------------------------------------------------------------------
+// the five wrapped calls
+// --------------------------------------------------------------------------------------------------------------------
+
+using codecprior::g_tracer;
+
+extern "C" {
+
+void __real__ZN5vvdec5DecCu12TaskTrafoCtuERNS_15CodingStructureEiRKNS_8UnitAreaE( DecCu*, CodingStructure&, int, const UnitArea& );
+void __wrap__ZN5vvdec5DecCu12TaskTrafoCtuERNS_15CodingStructureEiRKNS_8UnitAreaE( DecCu* self, CodingStructure& cs, int ctuAddress,
+                                                                                 const UnitArea& ctu )
+{
+  __real__ZN5vvdec5DecCu12TaskTrafoCtuERNS_15CodingStructureEiRKNS_8UnitAreaE( self, cs, ctuAddress, ctu );
+  const int slot = g_tracer->pool().find( cs.picture );
+  if( slot >= 0 )
+  {
+    codecprior::traceResidual( g_tracer->pool(), slot, cs, ctuAddress, ctu );
+  }
+  if( cs.getCtuData( ctuAddress ).slice->isIntra() )          // TaskInterCtu is not called there
+  {
+    codecprior::traceBlocks( cs, ctuAddress );
+  }
+}
+
+void __real__ZN5vvdec5DecCu12TaskInterCtuERNS_15CodingStructureEiRKNS_8UnitAreaE( DecCu*, CodingStructure&, int, const UnitArea& );
+void __wrap__ZN5vvdec5DecCu12TaskInterCtuERNS_15CodingStructureEiRKNS_8UnitAreaE( DecCu* self, CodingStructure& cs, int ctuAddress,
+                                                                                 const UnitArea& ctu )
+{
+  __real__ZN5vvdec5DecCu12TaskInterCtuERNS_15CodingStructureEiRKNS_8UnitAreaE( self, cs, ctuAddress, ctu );
+  codecprior::traceBlocks( cs, ctuAddress );                  // after compensation: only now is the refinement known
+}
+
+void __real__ZN5vvdec11DecLibRecon17decompressPictureEPNS_7PictureE( DecLibRecon*, Picture* );
+void __wrap__ZN5vvdec11DecLibRecon17decompressPictureEPNS_7PictureE( DecLibRecon* self, Picture* picture )
+{
+  g_tracer->pictureStarts( *picture );
+  __real__ZN5vvdec11DecLibRecon17decompressPictureEPNS_7PictureE( self, picture );
+}
+
+Picture* __real__ZN5vvdec6DecLib6decodeERNS_12InputNALUnitE( DecLib*, InputNALUnit& );
+Picture* __wrap__ZN5vvdec6DecLib6decodeERNS_12InputNALUnitE( DecLib* self, InputNALUnit& nalu )
+{
+  Picture* picture = __real__ZN5vvdec6DecLib6decodeERNS_12InputNALUnitE( self, nalu );
+  if( picture )
+  {
+    g_tracer->pictureIsOutput( picture );
+  }
+  return picture;
+}
+
+Picture* __real__ZN5vvdec6DecLib8flushPicEv( DecLib* );
+Picture* __wrap__ZN5vvdec6DecLib8flushPicEv( DecLib* self )
+{
+  Picture* picture = __real__ZN5vvdec6DecLib8flushPicEv( self );
+  if( picture )
+  {
+    g_tracer->pictureIsOutput( picture );
+  }
+  return picture;
+}
+
+}  // extern "C"
