@@ -1,0 +1,76 @@
+"""The ``codecprior`` command: finds the verbs, attaches logging, turns errors into one line and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from typing import Final
+
+import click
+
+from codecprior import __version__
+from codecprior.errors import CodecpriorError
+
+__all__ = ["main"]
+
+_COMMANDS: Final = {
+    "extract": "extract:extract",
+    "encode": "encode:encode",
+    "inspect": "inspect:inspect",
+    "verify": "verify:verify",
+    "render": "render:render",
+    "export": "export:export",
+    "import": "export:import_",
+    "doctor": "doctor:doctor",
+}
+
+_LOG_LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+class _Commands(click.Group):
+    """Imports a verb's module only when the verb is used or listed; none of them imports numpy at its top."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(f".{module}", __package__), attribute)
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except CodecpriorError as error:
+            logging.getLogger(__name__).debug("traceback", exc_info=True)
+            click.echo(f"Error: {error}", err=True)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted. Finished work is kept; run the same command again to continue.", err=True)
+            ctx.exit(130)
+        ctx.exit(1)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Run 'codecprior COMMAND --help' for options and examples.",
+)
+@click.version_option(__version__, "-V", "--version", prog_name="codecprior")
+@click.option("-v", "--verbose", count=True, help="Log what is done; -vv also every external command.")
+def main(verbose: int) -> None:
+    """Exact coding priors of video as arrays.
+
+    Motion vectors, reference pictures, block modes, QP and residual samples that the VVC decoder really used, in one Zarr
+    store per sequence, aligned with the frames.
+
+    \b
+    codecprior extract clip.mp4             -> clip.zarr and clip.266
+    codecprior inspect clip.zarr
+    codecprior render clip.zarr --frame 10 -o overview.png
+    """
+    logging.basicConfig(
+        level=_LOG_LEVELS[min(verbose, len(_LOG_LEVELS) - 1)], format="%(levelname)s: %(message)s", stream=sys.stderr
+    )

@@ -1,0 +1,57 @@
+"""Progress on standard error: a bar on a terminal, a log line now and then elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+__all__ = ["progress_bar"]
+
+_LOG_INTERVAL_SECONDS: Final = 10.0
+_logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show how far something is.
+
+    Parameters
+    ----------
+    title : str
+        What is done.
+    unit : str
+        What is counted, in singular.
+
+    Yields
+    ------
+    callable
+        To be called with the number done and the total, None where it is unknown.
+    """
+    if not sys.stderr.isatty():
+        yield _log_now_and_then(title, unit)
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc=title, unit=f" {unit}s", leave=False, dynamic_ncols=True, mininterval=0.2) as bar:
+
+        def show(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def _log_now_and_then(title: str, unit: str) -> Callable[[int, int | None], None]:
+    last = time.monotonic()
+
+    def log(done: int, total: int | None) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _LOG_INTERVAL_SECONDS:
+            last = time.monotonic()
+            _logger.info("%s: %s %ss", title, done if total is None else f"{done} of {total}", unit)
+
+    return log
