@@ -83,9 +83,11 @@ def export(
     from codecprior.interop.convert import arrays_for, export_store
     from codecprior.store import open_store
 
-    chosen = open_store(store)[frames]
+    whole = open_store(store)
+    chosen = whole[frames]
     if not len(chosen):
-        raise ConfigError(f"{store} has {len(open_store(store))} frames, none of them in the range that was asked for")
+        asked = ":".join("" if end is None else str(end) for end in (frames.start, frames.stop))
+        raise ConfigError(f"{store} has {count(len(whole), 'frame')}, none of them in the range {asked}")
     if dry_run:
         names = arrays_for(chosen, file_format)
         _print(

@@ -8,8 +8,8 @@ from typing import Final
 
 import click
 
-from codecprior.cli.output import count
-from codecprior.cli.progress import progress_bar
+from .output import count
+from .progress import progress_bar
 
 __all__ = ["render"]
 

@@ -17,17 +17,28 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import IO, Final, Union
+from typing import IO, Final, TypeVar, Union
 
 import psutil
 
 from codecprior.errors import ConfigError, ToolFailedError, ToolNotFoundError, ToolTimeoutError
 
-__all__ = ["CHUNK_BYTES", "Buffer", "Feeder", "Process", "Watchdog", "capture", "default_stall_seconds"]
+__all__ = [
+    "CHUNK_BYTES",
+    "Buffer",
+    "Feeder",
+    "Process",
+    "Watchdog",
+    "capture",
+    "closing_generator",
+    "default_stall_seconds",
+]
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 Buffer = Union[bytes, bytearray, memoryview]
 """What can be written to a pipe without a copy."""
@@ -344,10 +355,8 @@ class Feeder:
 
     def _run(self) -> None:
         try:
-            with self._process.stdin as pipe, contextlib.ExitStack() as stack:
-                if isinstance(self._pieces, Generator):
-                    stack.callback(self._pieces.close)
-                for piece in self._pieces:
+            with self._process.stdin as pipe, closing_generator(self._pieces) as pieces:
+                for piece in pieces:
                     self._waiting = False
                     if not _write(pipe.fileno(), piece):
                         self._refused = True
@@ -358,6 +367,27 @@ class Feeder:
             self._process.kill()
         finally:
             self._waiting = False
+
+
+@contextlib.contextmanager
+def closing_generator(items: Iterable[_T]) -> Iterator[Iterable[_T]]:
+    """Close an iterable at the end if it is a generator, so that the files it has open are closed now.
+
+    Parameters
+    ----------
+    items : iterable
+        What is iterated over.
+
+    Yields
+    ------
+    iterable
+        The same.
+    """
+    try:
+        yield items
+    finally:
+        if isinstance(items, Generator):
+            items.close()
 
 
 def capture(command: Sequence[str], *, timeout_seconds: float = 30.0) -> str:

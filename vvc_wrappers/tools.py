@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +30,7 @@ __all__ = [
     "parse_version",
 ]
 
-_REINSTALL: Final = "it is built with this package; reinstall it with: pip install --force-reinstall codecprior"
+_REINSTALL: Final = "it is built when this package is installed; in the source folder run: pip install ."
 _FRAME_OF_64X64: Final = ("-f", "rawvideo", "-pixel_format", "gray", "-video_size", "64x64", "-i", "/dev/zero")
 
 
@@ -193,13 +193,9 @@ def find_all() -> list[ToolReport]:
         vvencapp, ffmpeg, vvdecapp, codecprior-probe.
     """
     encoders = [_report("vvencapp", find_vvencapp), _report("ffmpeg", find_ffmpeg_vvenc)]
-    decoders = [_report("vvdecapp", find_vvdecapp), _report("codecprior-probe", find_probe)]
-    no_encoder = all(encoder.problem for encoder in encoders)
-    return [
-        ToolReport(name=name, path=path, version=version, problem=problem, needed=needed)
-        for reports, needed in ((encoders, no_encoder), (decoders, True))
-        for name, path, version, problem in ((r.name, r.path, r.version, r.problem) for r in reports)
-    ]
+    if not all(report.problem for report in encoders):
+        encoders = [replace(report, needed=False) for report in encoders]
+    return [*encoders, _report("vvdecapp", find_vvdecapp), _report("codecprior-probe", find_probe)]
 
 
 def parse_version(text: str) -> str:

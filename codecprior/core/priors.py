@@ -269,6 +269,22 @@ class FramePriors:
         Flow
             Displacement (H, W, 2) float32 and validity mask (H, W).
         """
+        grid = self.flow_grid(ref_list)
+        return Flow(self.expand(grid.displacement), self.expand(grid.valid))
+
+    def flow_grid(self, ref_list: int | str = 0) -> Flow:
+        """Motion in pixels, one vector per 4x4 cell: a sixteenth of :meth:`flow`.
+
+        Parameters
+        ----------
+        ref_list : {0, 1, "mean"}
+            As for :meth:`flow`.
+
+        Returns
+        -------
+        Flow
+            Displacement (Hg, Wg, 2) float32 and validity mask (Hg, Wg).
+        """
         if ref_list == "mean":
             first, second = self.uses_list(0), self.uses_list(1)
             same = self.require("ref_poc_delta_l0") == self.require("ref_poc_delta_l1")
@@ -280,8 +296,7 @@ class FramePriors:
             grid, valid = self.mv_pixels(int(ref_list)), self.uses_list(int(ref_list))
         else:
             raise ConfigError(f"reference list {ref_list!r}: use 0, 1 or 'mean'")
-        grid = np.where(valid[..., None], grid, np.float32(0))
-        return Flow(self.expand(grid), self.expand(valid))
+        return Flow(np.where(valid[..., None], grid, np.float32(0)), valid)
 
     def expand(self, grid: NDArray[Any]) -> NDArray[Any]:
         """Repeat a grid array so that it has one value per luma sample of the box.

@@ -203,6 +203,10 @@ void decode( vvdecDecoder* decoder, codecprior::Tracer& tracer, NalReader& reade
     const auto nal = reader.next();
     if( nal.second == 0 )
     {
+      if( first )
+      {
+        leave( "bitstream", "the stream is empty" );
+      }
       break;
     }
     if( first && !( nal.second > 3 && nal.first[0] == 0 && nal.first[1] == 0 && nal.first[2] <= 1 ) )

@@ -43,22 +43,17 @@ function(_fetch_vvdec_crate result)
     message(FATAL_ERROR "No source of VVdeC: VVDEC_SOURCE_DIR is not set and cargo is not installed. ${two_ways}.")
   endif()
 
-  set(manifest "${CMAKE_BINARY_DIR}/crate/manifest/Cargo.toml")
-  file(WRITE "${manifest}" [=[
-[package]
-name = "fetch-vvdec"
-version = "0.0.0"
-edition = "2021"
-
-[lib]
-path = "empty.rs"
-
-[dependencies]
-vvdec-sys = "=0.7.0"
-
-[workspace]
-]=])
-  file(WRITE "${CMAKE_BINARY_DIR}/crate/manifest/empty.rs" "")
+  # Only the archive is wanted, so empty packages stand in for what the crate's build script needs.
+  set(folder "${CMAKE_BINARY_DIR}/crate/manifest")
+  set(patches "")
+  foreach(package IN ITEMS bindgen=0.71.0 cmake=0.1.0 system-deps=7.0.0)
+    string(REGEX MATCH "(.*)=(.*)" _ "${package}")
+    _write_cargo_package("${folder}/${CMAKE_MATCH_1}" "${CMAKE_MATCH_1}" "${CMAKE_MATCH_2}" "")
+    string(APPEND patches "${CMAKE_MATCH_1} = { path = \"${CMAKE_MATCH_1}\" }\n")
+  endforeach()
+  set(manifest "${folder}/Cargo.toml")
+  _write_cargo_package("${folder}" fetch-vvdec 0.0.0
+    "[dependencies]\nvvdec-sys = \"=0.7.0\"\n\n[patch.crates-io]\n${patches}\n[workspace]\n")
 
   # A filled download cache needs no network.
   foreach(mode IN ITEMS --offline "")
@@ -91,6 +86,12 @@ vvdec-sys = "=0.7.0"
                         "set VVDEC_SOURCE_DIR to a source tree of VVdeC 3.0.0.")
   endif()
   set(${result} "${archive}" PARENT_SCOPE)
+endfunction()
+
+function(_write_cargo_package folder name version rest)
+  file(WRITE "${folder}/Cargo.toml"
+    "[package]\nname = \"${name}\"\nversion = \"${version}\"\nedition = \"2021\"\n\n[lib]\npath = \"empty.rs\"\n\n${rest}")
+  file(WRITE "${folder}/empty.rs" "")
 endfunction()
 
 # Path of vvdec-sys' Cargo.toml in the JSON that `cargo metadata` prints.

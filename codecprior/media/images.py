@@ -1,0 +1,209 @@
+"""A folder of pictures as a sequence: natural order of names, one size, every file checked to be whole."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+
+from codecprior.errors import MediaError
+from codecprior.media.convert import bgr_to_yuv420, describe_conversion, pad_to_even
+from codecprior.media.files import EXTENSIONS, natural_key, sha256_files
+from codecprior.media.frame import Frame, Plane
+from codecprior.media.source import DEFAULT_FRAME_RATE, FrameSource, SourceInfo, pass_order
+
+__all__ = ["ImageFolder", "list_images"]
+
+_READ_AHEAD_FRAMES = 2
+_GREY, _BGR, _BGRA = 2, 3, 4
+"""Axes of a grey picture; channels of coloured ones."""
+_PNG_SIGNATURE, _JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7\x01])")
+"""Next marker that is neither a stuffed byte nor a restart."""
+_JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Return the pictures that lie directly in a folder.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder.
+
+    Returns
+    -------
+    list of pathlib.Path
+        Files with the extension of a picture, hidden ones left out, in natural order of their names.
+    """
+    files = (path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS["images"])
+    return sorted(
+        (path for path in files if not path.name.startswith(".") and not path.is_dir()),
+        key=lambda path: natural_key(path.name),
+    )
+
+
+class ImageFolder(FrameSource):
+    """Frames from the pictures of a folder.
+
+    Grey and coloured pictures with 8 or 16 bit are taken as full range R'G'B'; alpha is dropped, which
+    ``info.conversion`` tells. The orientation that a JPEG's Exif data asks for is applied.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder.
+    frame_rate : fractions.Fraction, optional
+        Frames per second; 30 is assumed where it is not given.
+
+    Raises
+    ------
+    MediaError
+        If there are no pictures, if two share a name but for the extension, or if the first is unreadable.
+    """
+
+    def __init__(self, path: str | Path, *, frame_rate: Fraction | None = None) -> None:
+        path = Path(path)
+        self._files = list_images(path)
+        if not self._files:
+            raise MediaError(f"{path}: holds no pictures; frames are files ending in {', '.join(EXTENSIONS['images'])}")
+        stems: dict[str, Path] = {}
+        for file in self._files:
+            other = stems.setdefault(file.stem, file)
+            if other != file:
+                raise MediaError(f"{path}: holds both {other.name} and {file.name}; keep one picture per frame")
+        first = _read_picture(self._files[0])
+        self._shape, self._dtype = first.shape[:2], first.dtype
+        alpha = first.ndim > _GREY and first.shape[2] == _BGRA
+        bit_depth = 8 * first.dtype.itemsize
+        super().__init__(
+            SourceInfo(
+                path=path,
+                kind="images",
+                width=first.shape[1],
+                height=first.shape[0],
+                bit_depth=bit_depth,
+                chroma_format="rgb",
+                frame_rate=frame_rate or DEFAULT_FRAME_RATE,
+                frame_rate_from="option" if frame_rate else "assumed",
+                num_frames=len(self._files),
+                num_frames_from="files",
+                color_range="limited",
+                color_matrix="bt709",
+                conversion=describe_conversion("rgb", bit_depth, alpha=alpha),
+            )
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """File names in display order."""
+        return tuple(file.name for file in self._files)
+
+    def _frames(self, start: int, reverse: bool) -> Iterator[Frame]:
+        return _read_ahead(self._load, pass_order(len(self._files), start, reverse))
+
+    def digest(self) -> str:
+        """Return the SHA-256 over names and contents of the pictures."""
+        return sha256_files(self._files)
+
+    def _load(self, index: int) -> Frame:
+        file, first = self._files[index], self._files[0]
+        picture = _read_picture(file)
+        if picture.shape[:2] != self._shape or picture.dtype != self._dtype:
+            raise MediaError(
+                f"{file}: is {_describe(picture.shape[:2], picture.dtype)} but {first.name} is "
+                f"{_describe(self._shape, self._dtype)}; all frames of a sequence need one size and bit depth"
+            )
+        y, u, v = pad_to_even(bgr_to_yuv420(_to_bgr(picture)))
+        return Frame(y=y, u=u, v=v, pts_seconds=float(index / self.info.frame_rate))
+
+
+def _describe(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> str:
+    return f"{shape[1]}x{shape[0]} with {8 * dtype.itemsize} bit"
+
+
+def _read_picture(file: Path) -> Plane:
+    """Decode a picture to (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise MediaError(f"{file}: cannot be read ({error.strerror})") from error
+    if not data:
+        raise MediaError(f"{file}: is empty; replace or remove it")
+    if not _is_whole(data):
+        raise MediaError(f"{file}: is truncated or damaged; replace or remove it")
+    # Only the JPEG reader knows an orientation, and only this flag makes it apply it.
+    flags = cv2.IMREAD_ANYCOLOR if data.startswith(_JPEG_SIGNATURE) else cv2.IMREAD_UNCHANGED
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise MediaError(f"{file}: cannot be decoded ({error.err})") from error
+    if picture is None:
+        raise MediaError(f"{file}: is no picture that can be decoded; expected PNG, JPEG, BMP or TIFF content")
+    if picture.dtype not in (np.uint8, np.uint16) or (picture.ndim > _GREY and picture.shape[2] not in (_BGR, _BGRA)):
+        raise MediaError(f"{file}: has samples of type {picture.dtype}{list(picture.shape[2:])}; 8 and 16 bit are read")
+    return picture
+
+
+def _to_bgr(picture: Plane) -> Plane:
+    if picture.ndim == _GREY:
+        return cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+    return cv2.cvtColor(picture, cv2.COLOR_BGRA2BGR) if picture.shape[2] == _BGRA else picture
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether PNG chunks carry their checksums and JPEG markers reach the end of the image; True for other formats.
+
+    Decoders show what they got of a cut-off JPEG, in grey, and PNG readers print to stderr.
+    """
+    if data.startswith(_PNG_SIGNATURE):
+        return _png_is_whole(data)
+    if data.startswith(_JPEG_SIGNATURE):
+        return _jpeg_is_whole(data)
+    return True
+
+
+def _png_is_whole(data: bytes) -> bool:
+    position, view = len(_PNG_SIGNATURE), memoryview(data)
+    while position + 12 <= len(data):
+        end = position + 8 + int.from_bytes(data[position : position + 4], "big")
+        stored = data[end : end + 4]
+        if stored != zlib.crc32(view[position + 4 : end]).to_bytes(4, "big"):
+            return False
+        if data[position + 4 : position + 8] == b"IEND":
+            return True
+        position = end + 4
+    return False
+
+
+def _jpeg_is_whole(data: bytes) -> bool:
+    position = len(_JPEG_SIGNATURE)
+    while found := _JPEG_MARKER.search(data, position):
+        marker, position = found.group(1)[0], found.end()
+        if marker == _JPEG_END:
+            return True
+        position += int.from_bytes(data[position : position + 2], "big")
+    return False
+
+
+def _read_ahead(load: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Apply ``load`` to each item in one thread that is a few items ahead of the consumer."""
+    with ThreadPoolExecutor(1, thread_name_prefix="codecprior-read-ahead") as pool:
+        pending: deque[Future[_Result]] = deque()
+        for item in items:
+            pending.append(pool.submit(load, item))
+            if len(pending) > _READ_AHEAD_FRAMES:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

@@ -1,0 +1,186 @@
+"""Bulk array data: tensorstore on local folders, zarr-python on fsspec URLs.
+
+tensorstore's threads do not survive a fork: a forked child that reads or writes gets an error, not a hang.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import tensorstore as ts
+from numpy.typing import NDArray
+
+from codecprior.errors import CorruptStoreError, StoreError
+from codecprior.store.location import Location
+from codecprior.store.schema import ArrayLayout
+
+__all__ = ["ArrayReader", "keep_freed_memory", "open_array", "open_shards", "read_error"]
+
+_READ_CACHE_BYTES: Final = 64 << 20
+"""Holds the chunks of one 720p frame, so that reading frames one after the other decompresses each chunk once."""
+
+_UNKNOWN_LENGTH: Final = 1 << 31
+_REMOTE_REQUESTS: Final = 16
+_NOT_THE_BYTES: Final = ("PERMISSION_DENIED", "UNAVAILABLE", "RESOURCE_EXHAUSTED")
+_forked = threading.Event()
+
+
+@cache
+def _context(cache_bytes: int) -> Any:
+    os.register_at_fork(after_in_child=_forked.set)
+    # Files are synced once, before the store gets its name.
+    return ts.Context({"cache_pool": {"total_bytes_limit": cache_bytes}, "file_io_sync": False})
+
+
+def _require_not_forked() -> None:
+    if _forked.is_set():
+        raise StoreError("a forked process cannot use tensorstore; start workers with 'spawn' or 'forkserver'")
+
+
+def _spec(folder: Path, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
+    _require_not_forked()
+    spec: dict[str, Any] = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{folder}/"}}
+    return spec if metadata is None else {**spec, "metadata": metadata}
+
+
+def open_shards(store: Path, layout: ArrayLayout, num_frames: int | None = None) -> Any:
+    """Open an array for writing shards; its metadata is neither read nor written.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the group.
+    layout : ArrayLayout
+        The array.
+    num_frames : int, optional
+        Length of the first axis, where it is known.
+
+    Returns
+    -------
+    tensorstore.TensorStore
+        The array.
+    """
+    metadata = layout.metadata(_UNKNOWN_LENGTH if num_frames is None else num_frames)
+    spec = _spec(store / layout.name, metadata)
+    return ts.open(spec, open=True, assume_metadata=True, context=_context(0)).result()
+
+
+class ArrayReader(Protocol):
+    """An array that is read piece by piece."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def start(self, selection: tuple[slice, ...]) -> Callable[[], NDArray[Any]]:
+        """Start reading; the returned function waits for the samples."""
+
+
+class _LocalArray:
+    def __init__(self, folder: Path) -> None:
+        try:
+            self._array = ts.open(_spec(folder), open=True, read=True, context=_context(_READ_CACHE_BYTES)).result()
+        except ValueError as error:
+            raise CorruptStoreError(f"{folder}: metadata is damaged ({_reason(error)}); extract again") from error
+        self.shape: tuple[int, ...] = tuple(self._array.shape)
+        self.dtype: np.dtype[Any] = self._array.dtype.numpy_dtype
+
+    def start(self, selection: tuple[slice, ...]) -> Callable[[], NDArray[Any]]:
+        _require_not_forked()
+        result: Callable[[], NDArray[Any]] = self._array[selection].read().result
+        return result
+
+
+class _RemoteArray:
+    def __init__(self, location: Location, name: str) -> None:
+        try:
+            import zarr
+            from zarr.storage import FsspecStore
+        except ImportError as error:
+            raise StoreError(f"{location}: reading a URL needs zarr 3 (Python 3.11): pip install 'zarr>=3'") from error
+        try:
+            group = FsspecStore.from_url(location.target, read_only=True)
+            self._array = zarr.open_array(group, path=name, mode="r", zarr_format=3)
+        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+            raise CorruptStoreError(f"{location}/{name}: metadata is damaged ({error}); extract again") from error
+        self.shape: tuple[int, ...] = self._array.shape
+        self.dtype: np.dtype[Any] = np.dtype(self._array.dtype)
+
+    def start(self, selection: tuple[slice, ...]) -> Callable[[], NDArray[Any]]:
+        return _requests().submit(lambda: np.asarray(self._array[selection])).result
+
+
+@cache
+def _requests() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_REMOTE_REQUESTS, "codecprior-read")
+
+
+def open_array(location: Location, name: str) -> ArrayReader:
+    """Open an array for reading.
+
+    Parameters
+    ----------
+    location : Location
+        The store.
+    name : str
+        Name of the array relative to the store.
+
+    Returns
+    -------
+    ArrayReader
+        The array.
+
+    Raises
+    ------
+    CorruptStoreError
+        If its metadata is damaged.
+    """
+    return _LocalArray(location.path / name) if location.is_local else _RemoteArray(location, name)
+
+
+def read_error(where: str, error: Exception) -> StoreError:
+    """Say what a failed read means.
+
+    Parameters
+    ----------
+    where : str
+        Store and array.
+    error : Exception
+        What the library raised.
+
+    Returns
+    -------
+    StoreError
+        A CorruptStoreError where the bytes are wrong.
+    """
+    reason = _reason(error)
+    if isinstance(error, ValueError) and not reason.startswith(_NOT_THE_BYTES):
+        return CorruptStoreError(f"{where}: stored bytes are damaged ({reason}); extract again")
+    return StoreError(f"{where}: cannot be read ({reason})")
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].split(" [tensorstore_spec=")[0]
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep large freed blocks for the next shard: 10 to 20 % less CPU time for a writer.
+
+    glibc returns blocks over 128 KiB to the system on each free, and the next shard faults every page in again. Meant
+    for processes that extract; does nothing without glibc.
+    """
+    mmap_threshold, trim_threshold = -3, -1
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    for option in (mmap_threshold, trim_threshold):
+        mallopt(option, 1 << 30)

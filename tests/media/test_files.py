@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codecprior.errors import MediaError
+from codecprior.media.files import EXTENSIONS, kind_of, natural_key, sha256_file
+
+
+def test_numbers_in_names_sort_by_value() -> None:
+    names = ["b_1", "a_10", "a_9", "a", "a_09x", "10", "9"]
+    assert sorted(names, key=natural_key) == ["9", "10", "a", "a_9", "a_09x", "a_10", "b_1"]
+
+
+@given(st.text(max_size=6), st.text(max_size=6))
+def test_natural_order_tells_any_two_names_apart(first: str, second: str) -> None:
+    assert (natural_key(first) == natural_key(second)) == (first == second)
+    assert (natural_key(first) < natural_key(second)) + (natural_key(second) < natural_key(first)) == (first != second)
+
+
+def test_extensions_are_recognised_in_any_case() -> None:
+    assert kind_of(Path("a/B.MP4")) == "video"
+    assert kind_of(Path("x.266")) == "bitstream"
+    assert kind_of(Path("notes.txt")) is None
+
+
+def test_no_extension_promises_two_kinds() -> None:
+    every = [extension for extensions in EXTENSIONS.values() for extension in extensions]
+    assert len(every) == len(set(every))
+
+
+def test_digest_of_a_file_is_its_sha256(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc" * 1_000_000)
+    assert sha256_file(tmp_path / "x") == hashlib.sha256(b"abc" * 1_000_000).hexdigest()
+
+
+def test_digest_of_a_missing_file_is_a_media_error(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="gone: cannot be read"):
+        sha256_file(tmp_path / "gone")
