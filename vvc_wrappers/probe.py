@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import mmap
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Union
+from typing import Any, Union
 
 from numpy.typing import NDArray
 
+from codecprior.core.arrays import FRAME_ARRAYS
 from codecprior.core.priors import FramePriors
 from codecprior.core.stream import Box
-from codecprior.errors import ConfigError, ToolTimeoutError, TraceError
+from codecprior.errors import ConfigError, TraceError
 from vvc_wrappers.process import Feeder, Process
 from vvc_wrappers.tools import Program, find_probe
 from vvc_wrappers.trace_format import (
@@ -28,6 +29,7 @@ from vvc_wrappers.trace_format import (
     slot_arrays,
     stream_error,
 )
+from vvc_wrappers.vvdec import retry_single_threaded
 
 __all__ = ["BitstreamInput", "Probe", "ProbeOptions", "probe_argv"]
 
@@ -36,7 +38,8 @@ logger = logging.getLogger(__name__)
 BitstreamInput = Union[str, Path, Callable[[], Iterable[bytes]], Iterable[bytes]]
 """A file; or pieces of a byte stream, given once or by a function that can give them again."""
 
-_ONE_THREAD: Final = 0
+
+_FRAME_NAMES = frozenset(spec.name for spec in FRAME_ARRAYS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,10 +130,10 @@ class Probe:
         name : str, optional
             What messages call the stream; the file name by default.
 
-        Yields
-        ------
-        FramePriors
-            Whole coded picture, arrays read-only and valid only until the next one is asked for. A concealed picture has
+        Returns
+        -------
+        iterator of FramePriors
+            Whole coded pictures, arrays read-only and valid only until the next one is asked for. A concealed picture has
             no arrays, except frames if asked for.
 
         Raises
@@ -145,22 +148,12 @@ class Probe:
             If the decoder hangs and cannot be started again.
         """
         name = name or (str(source) if isinstance(source, (str, Path)) else "the VVC stream")
-        delivered = 0
-        try:
-            for frame in self._decode(source, self.options.threads, name):
-                yield frame
-                delivered += 1
-            return
-        except ToolTimeoutError:
-            if self.options.threads == _ONE_THREAD or not (isinstance(source, (str, Path)) or callable(source)):
-                raise
-        logger.info("%s: the decoder hangs after %d pictures; again in one thread", name, delivered)
-        for frame in self._decode(source, _ONE_THREAD, name):
-            if frame.frame_index >= delivered:
-                yield frame
+        if isinstance(source, (str, Path)) or callable(source):
+            return retry_single_threaded(lambda threads: self._decode(source, threads, name), self.options.threads)
+        return self._decode(source, self.options.threads, name)
 
     def _decode(self, source: BitstreamInput, threads: int | None, name: str) -> Iterator[FramePriors]:
-        options = ProbeOptions(threads=threads, with_frames=self.options.with_frames, wide_mv=self.options.wide_mv)
+        options = replace(self.options, threads=threads)
         with ExitStack() as stack:
             slots = stack.enter_context(closing(_SharedSlots()))
             path = os.fspath(source) if isinstance(source, (str, Path)) else "-"
@@ -174,25 +167,27 @@ class Probe:
                 pieces = source() if callable(source) else source
                 feeder = stack.enter_context(Feeder(process, pieces))
             ended = yield from self._pictures(process, feeder, slots, name)
-            feeder.finish() if feeder else process.check()
+            if feeder:
+                feeder.finish()
+            else:
+                process.check()
             if not ended:
                 raise TraceError(f"{name}: the tracing decoder stopped without saying why")
 
-    def _pictures(self, process: Process, feeder: Feeder | None, slots: _SharedSlots, name: str) -> Any:
+    def _pictures(
+        self, process: Process, feeder: Feeder | None, slots: _SharedSlots, name: str
+    ) -> Generator[FramePriors, None, bool]:
         ended = False
         index = 0
         for line in _lines(process, feeder):
             event = parse_event(line)
             if isinstance(event, PictureEvent):
                 with slots.held(event.slot) as arrays:
-                    layout = slots.layout.stream
-                    yield FramePriors(
-                        stream=layout,
-                        picture=event.picture,
-                        frame_index=index,
-                        box=Box(0, 0, *layout.coded_size),
-                        **{key: value for key, value in arrays.items() if event.picture.has_priors or key[:5] == "frame"},
-                    )
+                    if not event.picture.has_priors:
+                        arrays = {key: array for key, array in arrays.items() if key in _FRAME_NAMES}
+                    stream = slots.layout.stream
+                    box = Box(0, 0, *stream.coded_size)
+                    yield FramePriors(stream=stream, picture=event.picture, frame_index=index, box=box, **arrays)
                 index += 1
             elif isinstance(event, StreamEvent):
                 slots.layout = event

@@ -18,8 +18,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import IO, Final, TypeVar, Union
+from typing import IO, Final, TypeVar
 
 import psutil
 
@@ -40,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-Buffer = Union[bytes, bytearray, memoryview]
+Buffer = bytes | bytearray | memoryview
 """What can be written to a pipe without a copy."""
 
 CHUNK_BYTES: Final = 1 << 20
@@ -167,6 +168,7 @@ class Process:
         self.command = tuple(command)
         self._stall_seconds = default_stall_seconds() if stall_seconds is None else stall_seconds
         self._popen = _start(_redirected(self.command, output_fd), stdin=stdin, pass_fds=pass_fds)
+        self._parent = os.getpid()
         _guardian.watch(self.pid)
         assert self._popen.stdout is not None
         self._output_fd = self._popen.stdout.fileno()
@@ -261,6 +263,8 @@ class Process:
 
     def kill(self) -> None:
         """End the program and its children now, and collect what is left of them; does nothing where it has ended."""
+        if os.getpid() != self._parent:
+            return  # in a forked copy of the parent, which must not end what it did not start
         if self._popen.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -287,7 +291,7 @@ class Process:
             elif watchdog.stalled():
                 self.kill()
                 raise ToolTimeoutError(
-                    f"{os.path.basename(self.command[0])} did nothing for {self._stall_seconds:g} seconds and was "
+                    f"{Path(self.command[0]).name} did nothing for {self._stall_seconds:g} seconds and was "
                     "killed; set CODECPRIOR_STALL_SECONDS to wait longer"
                 )
 
@@ -427,9 +431,7 @@ def capture(command: Sequence[str], *, timeout_seconds: float = 30.0) -> str:
     except OSError as error:
         raise _cannot_start(command, error) from error
     except subprocess.TimeoutExpired as error:
-        raise ToolTimeoutError(
-            f"{os.path.basename(command[0])} did not answer within {timeout_seconds:g} seconds"
-        ) from error
+        raise ToolTimeoutError(f"{Path(command[0]).name} did not answer within {timeout_seconds:g} seconds") from error
     text = done.stdout.decode(errors="replace")
     if done.returncode:
         raise ToolFailedError(command, done.returncode, text)

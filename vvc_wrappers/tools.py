@@ -5,6 +5,7 @@ For each, a path in an environment variable comes first and alone; then what is 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import re
@@ -151,10 +152,9 @@ def find_ffmpeg_vvenc() -> Program:
         If it has no libvvenc.
     """
     path = _overridden("CODECPRIOR_FFMPEG") or _imageio_ffmpeg()
-    command = [str(path), "-hide_banner", "-version"]
-    banner = capture(command)
     coding = ["-frames:v", "1", "-pix_fmt", "yuv420p10le", "-c:v", "libvvenc", "-f", "null", "-"]
     try:
+        banner = capture([str(path), "-version"])
         log = capture([str(path), "-nostdin", "-hide_banner", "-loglevel", "info", *_FRAME_OF_64X64, *coding])
         version = parse_ffmpeg_version(banner, log)
     except ToolError as error:
@@ -281,16 +281,14 @@ def _search(name: str, variable: str, folders: list[Path], hint: str) -> Path:
 def _bundled_folders() -> list[Path]:
     """Where an installation puts programs: beside this file, or beside the metadata where sources are used in place."""
     folders = [Path(__file__).parent / "bin"]
-    try:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         folders.append(Path(str(importlib.metadata.distribution("codecprior").locate_file("vvc_wrappers/bin"))))
-    except importlib.metadata.PackageNotFoundError:
-        pass
     return list(dict.fromkeys(folders))
 
 
 def _imageio_ffmpeg() -> Path:
     try:
-        import imageio_ffmpeg  # noqa: PLC0415 - may be absent where CODECPRIOR_FFMPEG is set
+        import imageio_ffmpeg  # may be absent where CODECPRIOR_FFMPEG is set
 
         return Path(imageio_ffmpeg.get_ffmpeg_exe())
     except (ImportError, RuntimeError) as error:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-import os
 import re
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -33,8 +31,8 @@ class VVdeC:
     ----------
     program : Program, optional
         ``vvdecapp``; :func:`~vvc_wrappers.tools.find_vvdecapp` by default.
-    threads : int
-        Decoder threads; -1 for one per processor, 0 for none beside the main thread.
+    threads : int, optional
+        Decoder threads; 0 decodes in the main thread, None takes one for each processor.
     stall_seconds : float, optional
         How long the decoder may do nothing; :func:`~vvc_wrappers.process.default_stall_seconds` by default.
 
@@ -47,7 +45,7 @@ class VVdeC:
     """
 
     def __init__(
-        self, program: Program | None = None, *, threads: int = -1, stall_seconds: float | None = None
+        self, program: Program | None = None, *, threads: int | None = None, stall_seconds: float | None = None
     ) -> None:
         self.program = find_vvdecapp() if program is None else program
         self.threads = threads
@@ -106,7 +104,7 @@ class VVdeC:
             digest.update(block)
         return digest.hexdigest()
 
-    def _attempt(self, stream: Path, threads: int) -> Iterator[bytes]:
+    def _attempt(self, stream: Path, threads: int | None) -> Iterator[bytes]:
         command = [str(self.program.path), *vvdecapp_argv(stream, threads)]
         empty = True
         with Process(command, stall_seconds=self._stall_seconds) as process:
@@ -121,14 +119,14 @@ class VVdeC:
             raise BitstreamError(f"{stream.name}: no picture can be decoded; expected a VVC byte stream (Annex B)")
 
 
-def vvdecapp_argv(stream: Path, threads: int) -> list[str]:
+def vvdecapp_argv(stream: Path, threads: int | None) -> list[str]:
     """Arguments for VVdeC's own program.
 
     Parameters
     ----------
     stream : pathlib.Path
         VVC byte stream.
-    threads : int
+    threads : int or None
         As in :class:`VVdeC`.
 
     Returns
@@ -136,10 +134,11 @@ def vvdecapp_argv(stream: Path, threads: int) -> list[str]:
     list of str
         Without the program. Writes raw samples to standard output and messages to standard error.
     """
-    return ["--bitstream", str(stream), "--output", "-", "--threads", str(threads), "--verbosity", "1"]
+    argv = ["--bitstream", str(stream), "--output", "-", "--verbosity", "1"]
+    return argv if threads is None else [*argv, "--threads", str(threads)]
 
 
-def retry_single_threaded(decode: Callable[[int], Iterator[_T]], threads: int) -> Iterator[_T]:
+def retry_single_threaded(decode: Callable[[int | None], Iterator[_T]], threads: int | None) -> Iterator[_T]:
     """Decode again without threads what hangs with them.
 
     With threads, VVdeC hangs on about one broken stream in eight; without, it says what is wrong. What an attempt gave
@@ -150,7 +149,7 @@ def retry_single_threaded(decode: Callable[[int], Iterator[_T]], threads: int) -
     decode : callable
         Takes the number of threads and gives out the same items in the same order every time; raises ToolTimeoutError
         when it has killed a stalled decoder.
-    threads : int
+    threads : int or None
         Threads of the first attempt.
 
     Yields
@@ -210,7 +209,7 @@ def _read_block(process: Process) -> bytes:
 
 def _require_readable(stream: Path) -> None:
     try:
-        with stream.open("rb") as file:
-            os.fstat(file.fileno())
+        with stream.open("rb"):
+            pass
     except OSError as error:
         raise MediaError(f"{stream}: cannot be read ({error.strerror}); give a VVC byte stream") from error

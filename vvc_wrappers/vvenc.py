@@ -56,14 +56,12 @@ _GOP_SETTINGS: Final[Mapping[Gop, Mapping[str, str]]] = {
     },
     "random-access": {},
 }
-_DEDICATED: Final = {
-    "preset": "preset",
-    "qp": "qp",
-    "bitrate": "bitrate",
-    "targetbitrate": "bitrate",
-    "threads": "threads",
-    "internalbitdepth": "bit_depth",
-    "internal-bitdepth": "bit_depth",
+_SET_ELSEWHERE: Final = {
+    **{name: f"the option {name}" for name in ("preset", "qp", "bitrate", "threads")},
+    **dict.fromkeys(("targetbitrate",), "the option bitrate"),
+    **dict.fromkeys(("internalbitdepth", "internal-bitdepth"), "the option bit_depth"),
+    **dict.fromkeys(("size", "sourcewidth", "sourceheight", "format", "inputbitdepth"), "the frames"),
+    **dict.fromkeys(("fps", "framerate", "framescale"), "the frame rate"),
 }
 _CONSEQUENCE: Final = re.compile(
     "Terminating thread|Task finished|Nothing was written|Error sending frames|Configuration warning"
@@ -111,7 +109,8 @@ class VideoFormat:
     def __post_init__(self) -> None:
         if self.width % 2 or self.height % 2 or min(self.width, self.height) < _MIN_SIDE:
             raise ConfigError(
-                f"frame size {self.width}x{self.height}: VVenC takes even sizes from {_MIN_SIDE}x{_MIN_SIDE} up; pad the frames"
+                f"frame size {self.width}x{self.height}: VVenC takes even sizes from {_MIN_SIDE}x{_MIN_SIDE} up; "
+                "pad the frames"
             )
         if self.frame_rate <= 0:
             raise ConfigError(f"frame rate {self.frame_rate}: give frames per second, above 0")
@@ -441,6 +440,8 @@ def encoder_error(error: ToolFailedError) -> CodecpriorError:
         return ConfigError(f"VVenC has no option {found[1]!r}: see the list of vvencapp --fullhelp")
     if found := re.search(r"Invalid vvenc value for (\S+): (.*)\.", text):
         return ConfigError(f"VVenC option {found[1]}={found[2]}: it does not accept this value")
+    if found := re.search(r"2pass option '(\S+)' not available", text):
+        return ConfigError(f"VVenC option {found[1]!r}: frames are read once, so that there is one pass; leave it out")
     if refused := re.findall(r"Parameter Check Error: (.*)", text):
         return ConfigError(f"VVenC refuses these options: {'; '.join(line.strip() for line in refused)}")
     lines = [line for line in text.splitlines() if line.strip() and not _CONSEQUENCE.search(line)]
@@ -456,8 +457,8 @@ def _check_extra(extra: Mapping[str, str]) -> None:
                 f"VVenC option {key!r}={value!r}: a key has letters, digits, - and _; a value has no space, colon, "
                 "equals sign, quote or backslash"
             )
-        if name in _DEDICATED:
-            raise ConfigError(f"VVenC option {key!r} has an option of its own here: {_DEDICATED[name]}")
+        if name in _SET_ELSEWHERE:
+            raise ConfigError(f"VVenC option {key!r} cannot be set here: it follows from {_SET_ELSEWHERE[name]}")
         if name in seen:
             raise ConfigError(f"VVenC option {key!r} is set twice, to {seen[name]!r} and {value!r}: give it once")
         seen[name] = value

@@ -17,6 +17,7 @@ from codecprior.core.arrays import GRID_ARRAYS, PictureType
 from codecprior.core.priors import FramePriors
 from codecprior.core.stream import PictureInfo, StreamInfo
 from codecprior.errors import ConfigError
+from codecprior.store.partial import os_errors
 
 __all__ = [
     "DAMAGED_JSON",
@@ -117,19 +118,22 @@ def staged(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path]:
     ------
     ConfigError
         If ``path`` exists and may not be replaced.
+    StoreError
+        If the file system refuses: a full disk, a folder that is not writable.
     """
     final = Path(path)
     if final.exists() and not overwrite:
         raise ConfigError(f"{final} exists; choose another output or allow overwriting it (--overwrite)")
-    final.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
-    try:
-        yield scratch / "new"
-        if final.is_dir():  # a folder cannot be renamed over another: move the old one aside first
-            final.rename(scratch / "old")
-        (scratch / "new").replace(final)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with os_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
+        try:
+            yield scratch / "new"
+            if final.is_dir():  # a folder cannot be renamed over another: move the old one aside first
+                final.rename(scratch / "old")
+            (scratch / "new").replace(final)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def visible(frame: FramePriors) -> FramePriors:

@@ -112,6 +112,8 @@ def export_store(
     else:
         from codecprior.interop.hdf5 import export_hdf5
 
+        if store.box == store.stream.output_box:
+            frames = frames.coded  # so that the file is bit-exact outside the conformance window, too
         report = export_hdf5(frames, path, facts=store.attributes, overwrite=overwrite, progress=progress)
     if store.reverse is not None:
         lost = (*report.not_represented, "the pass over the time-reversed clip was left out")

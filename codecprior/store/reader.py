@@ -324,6 +324,11 @@ class PriorsStore:
             return None
         return PriorsStore(StoreGroup(self._group.location, REVERSE_GROUP), self._frames, self._box, self._names)
 
+    @property
+    def coded(self) -> PriorsStore:
+        """The same frames as whole coded pictures, with what the conformance window hides."""
+        return PriorsStore(self._group, self._frames, Box(0, 0, *self.stream.coded_size), self._names)
+
     def crop(self, x: int, y: int, width: int, height: int) -> PriorsStore:
         """Restrict to a rectangle.
 

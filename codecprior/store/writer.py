@@ -149,6 +149,7 @@ class PassWriter:
         if self._appended > self.frames_done and not self._at_shard_end(self._appended - 1):
             self._flush()
         self._settle()
+        self._buffers.clear()
         self._closed = True
 
     def abandon(self) -> None:
@@ -264,11 +265,12 @@ class PassWriter:
         if failures:
             raise self._write_error(failures[0]) from failures[0]
         files = {}
-        for layout in self._layouts.values():
-            path = self._folder / layout.shard_file(record["shard"])
-            if path.exists():  # a shard that is all fill value has no file
-                with path.open("rb") as stream:
-                    files[path.relative_to(self._partial.store).as_posix()] = sha256_of(stream)
+        with os_errors(self._partial.target):
+            for layout in self._layouts.values():
+                path = self._folder / layout.shard_file(record["shard"])
+                if path.exists():  # a shard that is all fill value has no file
+                    with path.open("rb") as stream:
+                        files[path.relative_to(self._partial.store).as_posix()] = sha256_of(stream)
         self._partial.record({**record, "files": files})
 
     def _write_error(self, error: BaseException) -> StoreError:

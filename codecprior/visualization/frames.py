@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from codecprior.core.priors import FramePriors
 from codecprior.core.stream import Box
-from codecprior.errors import MediaError
+from codecprior.errors import ConfigError, MediaError
 from codecprior.media.source import FrameSource
 from codecprior.visualization.colormap import MID_GREY, RGB
 from codecprior.visualization.material import Material
@@ -77,12 +77,20 @@ def frames_for(
         The frame's priors.
     picture : BasePicture
         The frame, as large as ``priors.box``.
+
+    Raises
+    ------
+    ConfigError
+        If frames come in another order.
     """
-    material = material or Material()
-    decoder = _Playback(_decode(material.bitstream) if material.bitstream else iter(()))
-    player = _Playback(_play(material.source) if material.source else iter(()))
+    playbacks: list[_Playback] = []
+    if material and material.bitstream:
+        playbacks.append(_Playback(_decode(material.bitstream), material.bitstream))
+    if material and material.source:
+        playbacks.append(_Playback(_play(material.source), material.source.info.path))
     for priors in frames:
-        yield priors, _stored(priors) or decoder.picture(priors) or player.picture(priors) or _grey(priors)
+        candidates = (playback.picture(priors) for playback in playbacks)
+        yield priors, _stored(priors) or next(filter(None, candidates), None) or _grey(priors)
 
 
 def yuv_to_rgb(planes: dict[str, NDArray[Any]], chroma_format: str, bit_depth: int) -> RGB:
@@ -154,46 +162,57 @@ class _Undeveloped:
 
 
 def _decode(path: Path) -> Iterator[_Undeveloped]:
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            for frame in container.decode(stream):
-                yield _Undeveloped(frame, 0, Origin.DECODED)
-    except (av.FFmpegError, OSError, IndexError) as error:
-        _LOGGER.warning("%s: cannot be decoded for display (%s)", path, error)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        for frame in container.decode(stream):
+            yield _Undeveloped(frame, 0, Origin.DECODED)
 
 
 def _play(source: FrameSource) -> Iterator[_Undeveloped]:
-    try:
-        for frame in source:
-            yield _Undeveloped(dict(zip("yuv", frame.planes, strict=True)), frame.bit_depth, Origin.SOURCE)
-    except MediaError as error:
-        _LOGGER.warning("source cannot be shown: %s", error)
+    for frame in source:
+        yield _Undeveloped(dict(zip("yuv", frame.planes, strict=True)), frame.bit_depth, Origin.SOURCE)
 
 
 class _Playback:
-    """Frames that come in display order, asked for by index."""
+    """Frames that come in display order, asked for by index; gives up, with one log line, where something is wrong."""
 
-    def __init__(self, frames: Iterator[_Undeveloped]) -> None:
+    def __init__(self, frames: Iterator[_Undeveloped], path: Path) -> None:
         self._frames = frames
+        self._path = path
         self._next_index = 0
+        self._ended = False
 
     def picture(self, priors: FramePriors) -> BasePicture | None:
         """Return the frame of some priors, or None where there is none that fits."""
-        while self._next_index < priors.frame_index:
-            if next(self._frames, None) is None:
-                return None
-            self._next_index += 1
-        frame = next(self._frames, None)
-        if frame is None:
+        if priors.frame_index < self._next_index and not self._ended:
+            raise ConfigError(f"frame {priors.frame_index} asked for after {self._next_index - 1}: use a rising order")
+        frame = None
+        while not self._ended and self._next_index <= priors.frame_index:
+            frame = self._next(priors.frame_index)
+        if self._ended or frame is None:
             return None
-        self._next_index += 1
         whole, box = priors.stream.output_box, priors.box
-        part = Box(box.x - whole.x, box.y - whole.y, box.width, box.height)
         rgb = frame.rgb()
-        # Odd sources are encoded with one more row or column than they have; a frame may be larger, never smaller.
-        if rgb.shape[0] < whole.height or rgb.shape[1] < whole.width:
-            _LOGGER.warning("frame %d has %s samples; the store has %s", priors.frame_index, rgb.shape, priors.size)
+        height, width = rgb.shape[:2]
+        # Sources with an odd size are padded by one row or column for the encoder.
+        if height - whole.height not in (0, 1) or width - whole.width not in (0, 1):
+            self._give_up(f"frames are {width}x{height}, those of the store {whole.width}x{whole.height}")
             return None
+        part = Box(box.x - whole.x, box.y - whole.y, box.width, box.height)
         return BasePicture(np.ascontiguousarray(rgb[part.plane_slices()]), frame.origin)
+
+    def _next(self, wanted: int) -> _Undeveloped | None:
+        try:
+            frame = next(self._frames, None)
+        except (av.FFmpegError, OSError, IndexError, MediaError) as error:
+            self._give_up(str(error))
+            return None
+        if frame is None:
+            self._give_up(f"it has {self._next_index} frames and none for {wanted}")
+        self._next_index += 1
+        return frame
+
+    def _give_up(self, reason: str) -> None:
+        self._ended = True
+        _LOGGER.warning("%s: cannot be shown (%s)", self._path, reason)

@@ -18,6 +18,8 @@ _WHEEL: Final = 46
 _BAR: Final = 240
 _BAR_HEIGHT: Final = 11
 _UNIT_GAP: Final = 14
+_INK: Final = 3
+"""How far ink may reach beyond the width that OpenCV reports."""
 _SWATCH: Final = 11
 _RIM: Final = (96, 100, 108)
 
@@ -161,7 +163,7 @@ def mode_legend(width: int, theme: Theme) -> RGB:
     places: list[tuple[BlockMode, int, int]] = []
     left = row = 0
     for mode in BlockMode:
-        if left and left + advance[mode] > width:
+        if left and left + advance[mode] + theme.px(_INK) > width:
             left, row = 0, row + 1
         places.append((mode, left, row * line))
         left += advance[mode] + theme.px(16)
@@ -199,7 +201,8 @@ def text_legend(width: int, text: str, theme: Theme) -> RGB:
 
 
 def _bar_width(width: int, unit: str, theme: Theme) -> int:
-    return min(theme.px(_BAR), width - theme.px(_UNIT_GAP) - theme.muted.width(unit))
+    # Odd, so that zero has a pixel of its own in the middle.
+    return (min(theme.px(_BAR), width - theme.px(_UNIT_GAP) - theme.muted.width(unit) - theme.px(_INK)) - 1) | 1
 
 
 def _bar_legend(width: int, colors: RGB, labels: tuple[str, str, str], unit: str, theme: Theme) -> RGB:

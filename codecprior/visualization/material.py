@@ -64,22 +64,23 @@ def find_material(location: str, attributes: Mapping[str, Any]) -> Material:
     location : str
         Path or URL of the store.
     attributes : mapping
-        Attributes of the store; ``source["path"]`` is looked for as it is and beside the store.
+        Attributes of the store; ``source["path"]`` is looked for from the store's folder.
 
     Returns
     -------
     Material
         The ``.266`` file with the store's name, else the source if it is still there, else nothing.
     """
-    store = Path(location)
-    if (bitstream := store.with_suffix(".266")).is_file():
+    if (bitstream := Path(location.removesuffix(".zarr") + ".266")).is_file():
         return Material(bitstream=bitstream)
     source = attributes.get("source")
     named = source.get("path") if isinstance(source, Mapping) else None
-    if not named or not (path := store.parent / named).exists():
-        return Material()
-    try:
-        return Material.at(path)
-    except (MediaError, BitstreamError) as error:
-        _LOGGER.warning("source cannot be shown: %s", error)
-        return Material()
+    # The path is relative to the dataset's folder, which a store may lie in, at the same depth or at its top.
+    folder = Path(location).parent
+    for path in (folder / named, folder / Path(named).name) if named else ():
+        if path.exists():
+            try:
+                return Material.at(path)
+            except (MediaError, BitstreamError) as error:
+                _LOGGER.warning("source cannot be shown: %s", error)
+    return Material()

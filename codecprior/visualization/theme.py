@@ -5,6 +5,8 @@ Text uses the fonts that OpenCV carries: outlines in OpenCV 5, strokes in OpenCV
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,7 +28,7 @@ class TextStyle:
     Parameters
     ----------
     scale : float
-        OpenCV's font scale; 0.45 gives capitals about 10 pixels high.
+        OpenCV's font scale; 0.46 gives capitals about 9 pixels high.
     color : tuple of int
         Red, green, blue.
     bold : bool
@@ -40,11 +42,12 @@ class TextStyle:
     @property
     def height(self) -> int:
         """Height of a capital letter in pixels."""
-        return self._measure("H")[1]
+        return _cap_height(self._font, self.scale)
 
     def width(self, text: str) -> int:
         """Width of a text in pixels."""
-        return self._measure(text)[0]
+        (width, _), _ = cv2.getTextSize(text, self._font, self.scale, 1)
+        return int(width)
 
     def draw(self, picture: RGB, text: str, left: int, top: int) -> None:
         """Write a text into a picture, the upper left corner of its capitals at (left, top)."""
@@ -63,9 +66,14 @@ class TextStyle:
     def _font(self) -> int:
         return cv2.FONT_HERSHEY_DUPLEX if self.bold else cv2.FONT_HERSHEY_SIMPLEX
 
-    def _measure(self, text: str) -> tuple[int, int]:
-        (width, height), _ = cv2.getTextSize(text, self._font, self.scale, 1)
-        return width, height
+
+@functools.cache
+def _cap_height(font: int, scale: float) -> int:
+    # OpenCV 5 reports the height of the line, OpenCV 4 that of a capital: only ink tells.
+    baseline = math.ceil(50 * scale)
+    sample = np.zeros((baseline + 1, baseline), np.uint8)
+    cv2.putText(sample, "H", (0, baseline), font, scale, 255, 1, cv2.LINE_AA)
+    return baseline - int(np.argmax(sample.max(axis=1) > 127))
 
 
 @dataclass(frozen=True)
@@ -83,22 +91,22 @@ class Theme:
     @property
     def headline(self) -> TextStyle:
         """For the name of the sequence."""
-        return TextStyle(0.6 * self.zoom, (240, 242, 245), bold=True)
+        return TextStyle(0.64 * self.zoom, (240, 242, 245), bold=True)
 
     @property
     def title(self) -> TextStyle:
         """For the heading of a picture."""
-        return TextStyle(0.48 * self.zoom, (232, 234, 237), bold=True)
+        return TextStyle(0.52 * self.zoom, (232, 234, 237), bold=True)
 
     @property
     def body(self) -> TextStyle:
         """For values and labels."""
-        return TextStyle(0.42 * self.zoom, (208, 212, 218))
+        return TextStyle(0.46 * self.zoom, (208, 212, 218))
 
     @property
     def muted(self) -> TextStyle:
         """For units and remarks."""
-        return TextStyle(0.42 * self.zoom, (150, 156, 165))
+        return TextStyle(0.46 * self.zoom, (150, 156, 165))
 
     def px(self, length: float) -> int:
         """Scale a distance given for zoom 1 to whole pixels."""

@@ -17,7 +17,8 @@ MakeClip = Callable[..., list[FramePriors]]
 _KINDS = ("intra", "ibc", "l0", "l1", "both", "affine", "geo")
 
 
-def _quadtree(rng: np.random.Generator, x: int, y: int, size: int, width: int, height: int) -> Iterator[Box]:
+def _quadtree(rng: np.random.Generator, x: int, y: int, size: int, picture: tuple[int, int]) -> Iterator[Box]:
+    width, height = picture
     if x >= width or y >= height:
         return
     fits = x + size <= width and y + size <= height
@@ -26,7 +27,7 @@ def _quadtree(rng: np.random.Generator, x: int, y: int, size: int, width: int, h
     else:
         for dy in (0, size // 2):
             for dx in (0, size // 2):
-                yield from _quadtree(rng, x + dx, y + dy, size // 2, width, height)
+                yield from _quadtree(rng, x + dx, y + dy, size // 2, picture)
 
 
 def _references(pictures: list[PictureInfo], index: int) -> dict[int, int]:
@@ -59,7 +60,7 @@ def _make_frame(
 
     for y in range(0, height, 64):
         for x in range(0, width, 64):
-            for unit in _quadtree(rng, x, y, 64, width, height) if picture.has_priors else ():
+            for unit in _quadtree(rng, x, y, 64, stream.coded_size) if picture.has_priors else ():
                 cells = unit.grid_slices
                 kind = rng.choice(_KINDS) if deltas else "intra"
                 flags = int(rng.integers(0, 4)) | (CodingFlag.CIIP if rng.random() < 0.1 else 0)

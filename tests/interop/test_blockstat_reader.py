@@ -67,7 +67,7 @@ def vtm(tmp_path, text=VTM):
     concealed=st.sampled_from([None, 0, 2]),
     mv_dtype=st.sampled_from(["int16", "int32"]),
 )
-def test_every_map_comes_back_exactly(make_clip, visible_part, tmp_path_factory, seed, window, concealed, mv_dtype):
+def test_every_map_comes_back_exactly(*, make_clip, visible_part, tmp_path_factory, seed, window, concealed, mv_dtype):
     clip = make_clip(4, seed=seed, conformance_window=window, concealed=concealed, mv_dtype=mv_dtype)
     imported = round_trip(tmp_path_factory.mktemp("round"), clip)
     assert imported.stream == clip[0].stream

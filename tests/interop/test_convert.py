@@ -1,6 +1,7 @@
 """Through a store and back: every format, with the store's own verification as the judge."""
 
 import dataclasses
+import errno
 
 import numpy as np
 import pytest
@@ -99,6 +100,23 @@ def test_facts_of_the_store_go_along_in_hdf5(make_store, tmp_path):
     assert open_import(tmp_path / "clip.h5", "hdf5").attributes["encoder"] == {"name": "vvenc"}
 
 
+def test_hdf5_keeps_what_the_conformance_window_hides(make_store, tmp_path):
+    store = make_store(num_frames=2, conformance_window=(0, 8, 0, 8))
+    report = export_store(store, tmp_path / "clip.h5", "hdf5")
+    assert report.not_represented == ()
+    for found, expected in zip(open_import(tmp_path / "clip.h5", "hdf5"), store.coded, strict=True):
+        assert found.box == expected.box
+        assert np.array_equal(found.residual_y, expected.residual_y)
+        assert found.residual_y[:, -8:].any()
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_crop_is_refused(make_store, tmp_path, file_format):
+    store = make_store(num_frames=2).crop(8, 8, 32, 24)
+    with pytest.raises(ConfigError, match="whole pictures"):
+        export_store(store, tmp_path / "out", file_format)
+
+
 def test_a_reversed_pass_that_is_left_out_is_named(make_clip, tmp_path):
     frames = make_clip(3)
     with StoreWriter(tmp_path / "clip.zarr", frames[0].stream, digest="test") as writer:
@@ -129,6 +147,24 @@ def test_priors_of_unknown_references_cannot_become_a_store(make_store, tmp_path
         with pytest.raises(ConfigError, match="which pictures"):
             import_store(dataclasses.replace(imported, unknown_arrays=(name,)), tmp_path / "back.zarr")
     assert not (tmp_path / "back.zarr").exists()
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_an_output_that_cannot_be_written_is_named(make_store, tmp_path, file_format):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StoreError, match=r"file/out.*cannot write"):
+        export_store(make_store(num_frames=2), tmp_path / "file" / "out", file_format)
+
+
+def test_a_disk_that_fills_up_is_one_clear_error_and_leaves_nothing(make_store, tmp_path, monkeypatch):
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = make_store(num_frames=2)
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(StoreError, match=r"out: cannot write: No space left"):
+        export_store(store, tmp_path / "out", "mv-extractor")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["clip.zarr"]
 
 
 def test_unknown_formats_and_missing_files_are_refused(make_store, tmp_path):

@@ -46,7 +46,7 @@ def assert_same(found, expected):
     pictures=st.booleans(),
 )
 def test_every_array_comes_back_bit_exact(
-    make_clip, tmp_path_factory, seed, num_frames, chroma_format, mv_dtype, pictures
+    *, make_clip, tmp_path_factory, seed, num_frames, chroma_format, mv_dtype, pictures
 ):
     clip = make_clip(num_frames, seed=seed, chroma_format=chroma_format, mv_dtype=mv_dtype, concealed=0)
     clip = with_pictures(clip) if pictures else clip

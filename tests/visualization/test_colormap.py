@@ -21,7 +21,7 @@ def test_no_motion_is_white() -> None:
 
 @pytest.mark.parametrize(
     ("vector", "color"),
-    [((1, 0), (255, 0, 0)), ((0, 1), (255, 229, 0)), ((-1, 0), (0, 209, 255)), ((0, -1), (88, 0, 255))],
+    [((1, 0), (255, 0, 0)), ((0, 1), (255, 234, 0)), ((-1, 0), (0, 197, 255)), ((0, -1), (103, 0, 255))],
 )
 def test_direction_is_hue_clockwise_from_red_on_the_right(vector: tuple[int, int], color: tuple[int, int, int]) -> None:
     np.testing.assert_allclose(motion_colors(np.array(vector), 1.0), color, atol=1)

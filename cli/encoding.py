@@ -1,0 +1,141 @@
+"""Options that ``extract`` and ``encode`` share: how to encode, and what raw files are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from codecprior.media.raw import RawFormat
+    from vvc_wrappers.vvenc import VVencOptions
+
+__all__ = ["encoder_options", "encoder_settings", "raw_format", "raw_options"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _FrameRate(click.ParamType):
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        try:
+            rate = Fraction(value)
+        except (ValueError, ZeroDivisionError):
+            rate = Fraction(0)
+        if rate <= 0:
+            self.fail(f"{value!r}: give frames per second, such as 25, 29.97 or 30000/1001", param, ctx)
+        return rate
+
+
+class _Size(click.ParamType):
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        width, _, height = str(value).partition("x")
+        if not (width.isdecimal() and height.isdecimal()):
+            self.fail(f"{value!r}: write it as WIDTHxHEIGHT, such as 1920x1080", param, ctx)
+        return int(width), int(height)
+
+
+def encoder_options(command: _Command) -> _Command:
+    """Add the options of the encoder to a command."""
+    options = (
+        click.option("--qp", type=click.IntRange(0, 63), help="Base quantisation parameter.  [default: 27]"),
+        click.option("--bitrate", type=int, metavar="BITS/S", help="Target bit rate, instead of --qp."),
+        click.option(
+            "--preset",
+            type=click.Choice(["faster", "fast", "medium", "slow", "slower"]),
+            default="faster",
+            show_default=True,
+            help="VVenC's speed against compression.",
+        ),
+        click.option(
+            "--gop",
+            type=click.Choice(["low-delay", "random-access"]),
+            default="low-delay",
+            show_default=True,
+            help="'low-delay': every frame refers to the one before it and to no other.",
+        ),
+        click.option("--threads", type=click.IntRange(1), help="Threads of the encoder.  [default: one per CPU, up to 4]"),
+        click.option("--vvenc", "extra", multiple=True, metavar="KEY=VALUE", help="Any other VVenC option; repeatable."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def encoder_settings(options: dict[str, Any], workers: int | None = None) -> VVencOptions:
+    """Take the encoder's options out of the command's, as what the library wants.
+
+    Parameters
+    ----------
+    options : dict
+        Values by parameter name; those of the encoder are removed.
+    workers : int, optional
+        How many encoders will share the processors.
+
+    Returns
+    -------
+    VVencOptions
+        Checked options.
+    """
+    from vvc_wrappers.vvenc import VVencOptions, default_threads, parse_extra
+
+    threads = options.pop("threads")
+    if threads is None:
+        threads = max(1, min(default_threads(), len(os.sched_getaffinity(0)) // (workers or 1)))
+    return VVencOptions(
+        qp=options.pop("qp"),
+        bitrate=options.pop("bitrate"),
+        preset=options.pop("preset"),
+        gop=options.pop("gop"),
+        threads=threads,
+        extra=parse_extra(options.pop("extra")),
+    )
+
+
+def raw_options(command: _Command) -> _Command:
+    """Add the options that describe raw files, and the frame rate, to a command."""
+    options = (
+        click.option("--size", type=_Size(), metavar="WxH", help="Frame size of .yuv files whose names do not tell."),
+        click.option("--bit-depth", type=click.IntRange(8, 16), help="Bits per sample of .yuv files."),
+        click.option(
+            "--chroma-format",
+            type=click.Choice(["4:0:0", "4:2:0", "4:2:2", "4:4:4"]),
+            help="Chroma format of .yuv files.",
+        ),
+        click.option("--frame-rate", type=_FrameRate(), help="Frames per second of inputs that state none."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def raw_format(options: dict[str, Any]) -> tuple[RawFormat | None, Fraction | None]:
+    """Take what :func:`raw_options` added out of a command's options.
+
+    Parameters
+    ----------
+    options : dict
+        Values by parameter name; those about raw files and the frame rate are removed.
+
+    Returns
+    -------
+    raw : RawFormat or None
+        What is stated of raw files, None where nothing is.
+    frame_rate : fractions.Fraction or None
+        Frames per second.
+    """
+    from codecprior.media.raw import RawFormat
+
+    size, bit_depth = options.pop("size"), options.pop("bit_depth")
+    chroma_format, frame_rate = options.pop("chroma_format"), options.pop("frame_rate")
+    if size is None and bit_depth is None and chroma_format is None:
+        return None, frame_rate
+    width, height = size or (None, None)
+    raw = RawFormat(width=width, height=height, bit_depth=bit_depth, chroma_format=chroma_format, frame_rate=frame_rate)
+    return raw, frame_rate

@@ -1,0 +1,136 @@
+"""``codecprior extract``: videos, frame folders, datasets and VVC streams to priors stores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from codecprior.cli.encoding import encoder_options, encoder_settings, raw_format, raw_options
+from codecprior.cli.output import count, size
+from codecprior.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from codecprior.extraction.run import Job
+    from codecprior.extraction.sequence import ExtractionSettings, SequenceResult
+
+__all__ = ["extract"]
+
+
+@click.command()
+@click.argument("source", metavar="INPUT", type=click.Path())
+@click.option("-o", "--output", metavar="OUT", help="The .zarr of a single sequence, or a folder or URL for a dataset.")
+@click.option("--codec", type=click.Choice(["vvc"]), default="vvc", show_default=True, help="Codec to extract from.")
+@encoder_options
+@click.option(
+    "--directions",
+    type=click.Choice(["forward", "both"]),
+    default="forward",
+    show_default=True,
+    help="'both' adds a pass over the time-reversed clip, for backward propagation.",
+)
+@click.option("--with-frames", is_flag=True, help="Store the decoded pictures, too (about 90 % of the bytes then).")
+@click.option("--no-bitstream", is_flag=True, help="Do not keep the encoder's bitstream beside the store.")
+@raw_options
+@click.option("--decoder-threads", type=click.IntRange(0, 64), help="Threads of the decoder.  [default: one per CPU]")
+@click.option("--workers", type=click.IntRange(1), help="Extract this many sequences at a time in worker processes.")
+@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Extract on an existing Dask cluster that sees the same paths.")
+@click.option("--overwrite", is_flag=True, help="Replace finished stores that were made from something else.")
+@click.option("--dry-run", is_flag=True, help="Print what would be extracted to where, and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@click.pass_context
+def extract(ctx: click.Context, source: str, output: str | None, dry_run: bool, as_json: bool, **options: Any) -> None:
+    """Extract coding priors from INPUT into Zarr stores.
+
+    INPUT is a video, a folder of frames, a raw .yuv or .y4m file, a VVC stream (decoded as it is), or a dataset: a folder
+    with any of these at any depth. Each sequence becomes one store. What is finished is skipped, what was interrupted is
+    continued, and a sequence that fails does not stop the others.
+
+    \b
+    codecprior extract clip.mp4                      # clip.zarr and clip.266
+    codecprior extract frames/ -o priors/clip.zarr --qp 22
+    codecprior extract GOPRO_Large/train -o priors/ --workers 4 --threads 1
+    codecprior extract stream.266                    # decoded, not encoded again
+    codecprior extract clip.mp4 -o s3://bucket/clip.zarr
+    """
+    from codecprior.extraction.run import plan
+
+    workers, scheduler = options.pop("workers"), options.pop("scheduler")
+    if workers and scheduler:
+        raise click.UsageError("--workers starts a cluster, --scheduler uses an existing one: give one of the two")
+    settings = _settings(options, workers)
+    jobs = plan(source, output)
+    if not as_json:
+        for job in jobs:
+            click.echo(f"{job.sequence.path} -> {job.store}")
+    if dry_run:
+        if as_json:
+            click.echo(json.dumps([{"input": str(job.sequence.path), "store": job.store} for job in jobs], indent=2))
+        return
+    results = []
+    for result in _run(jobs, settings, workers, scheduler):
+        results.append(result)
+        if not as_json:
+            _print(result)
+    if as_json:
+        click.echo(json.dumps([asdict(result) for result in results], indent=2))
+    failed = [result for result in results if result.status == "failed"]
+    if failed and len(jobs) > 1 and not as_json:
+        click.echo(f"\n{len(failed)} of {count(len(jobs), 'sequence')} failed:", err=True)
+        for result in failed:
+            click.echo(f"  {result.name}: {result.error}", err=True)
+    ctx.exit(1 if failed else 0)
+
+
+def _settings(options: dict[str, Any], workers: int | None) -> ExtractionSettings:
+    from codecprior.extraction.sequence import ExtractionSettings
+    from codecprior.extraction.vvc import VvcBackend
+
+    options.pop("codec")
+    backend = VvcBackend(encoder=encoder_settings(options, workers), decoder_threads=options.pop("decoder_threads"))
+    raw, frame_rate = raw_format(options)
+    return ExtractionSettings(
+        backend=backend, raw=raw, frame_rate=frame_rate, keep_bitstream=not options.pop("no_bitstream"), **options
+    )
+
+
+def _run(
+    jobs: list[Job], settings: ExtractionSettings, workers: int | None, scheduler: str | None
+) -> Iterator[SequenceResult]:
+    from codecprior.extraction.run import extract_here, extract_on_cluster
+
+    if workers or scheduler:
+        with progress_bar("extract", "sequence") as progress:
+            results = extract_on_cluster(jobs, settings, workers=workers or 0, scheduler=scheduler)
+            yield from _counted(results, len(jobs), progress)
+        return
+    for job in jobs:
+        with progress_bar(job.sequence.name, "frame") as progress:
+            result = extract_here(job, settings, progress)
+        yield result
+
+
+def _counted(results: Iterable[SequenceResult], total: int, progress: Any) -> Iterator[SequenceResult]:
+    progress(0, total)
+    for done, result in enumerate(results, 1):
+        progress(done, total)
+        yield result
+
+
+def _print(result: SequenceResult) -> None:
+    if result.status == "failed":
+        click.echo(f"Error: {result.error}", err=True)
+        return
+    frames = count(result.num_frames, "frame")
+    if result.status == "skipped":
+        click.echo(f"{result.store}: finished before, {frames}")
+        return
+    each = size(result.stored_bytes / max(result.num_frames, 1))
+    rate = result.num_frames / max(result.seconds, 1e-9)
+    click.echo(
+        f"{result.store}: {frames}, {size(result.stored_bytes)} ({each} a frame), "
+        f"{result.seconds:.1f} s ({rate:.1f} frames/s)"
+    )

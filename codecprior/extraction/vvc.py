@@ -1,0 +1,197 @@
+"""VVC extraction: VVenC encodes, the tracing VVdeC decodes at the same time what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from codecprior.core.priors import FramePriors
+from codecprior.core.stream import StreamInfo
+from codecprior.errors import ExtractionError, MediaError, ToolError
+from codecprior.extraction.backend import Backend, Trace
+from codecprior.media.bitstream import BitstreamSource
+from codecprior.media.opening import open_source
+from codecprior.media.raw import RawFormat
+from codecprior.media.source import FrameSource, SourceInfo
+from vvc_wrappers.probe import BitstreamInput, Probe, ProbeOptions
+from vvc_wrappers.vvenc import EncodeResult, PixelFormat, VideoFormat, VVenC, VVencOptions
+
+__all__ = ["VvcBackend", "encode_file", "video_format"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VvcBackend(Backend):
+    """Encodes with VVenC, traces with VVdeC.
+
+    Parameters
+    ----------
+    encoder : VVencOptions
+        How to encode.
+    decoder_threads : int, optional
+        Threads of the tracing decoder; None takes one for each CPU.
+    """
+
+    encoder: VVencOptions = field(default_factory=VVencOptions)
+    decoder_threads: int | None = None
+
+    def pictures(self, trace: Trace) -> Iterator[FramePriors]:
+        options = ProbeOptions(
+            threads=self.decoder_threads, with_frames=trace.with_frames, wide_mv=trace.wide_mv
+        )
+        if isinstance(trace.source, BitstreamSource):
+            return self._trace_coded(trace.source, Probe(options))
+        return self._trace_frames(trace.source, trace, Probe(options))
+
+    def facts(self, source: FrameSource | BitstreamSource) -> dict[str, Any]:
+        probe = Probe().program
+        decoder = {"name": "VVdeC (codecprior-probe)", "version": probe.version, "arguments": []}
+        if isinstance(source, BitstreamSource):
+            return {"encoder": None, "decoder": decoder}
+        encoder = VVenC(video_format(source.info), self.encoder)
+        program = encoder.program
+        arguments = list(encoder.command[1:])
+        return {
+            "encoder": {"name": f"VVenC ({program.name})", "version": program.version, "arguments": arguments},
+            "decoder": decoder,
+        }
+
+    def digest_facts(self) -> dict[str, Any]:
+        options = asdict(self.encoder)
+        # Neither changes a single sample.
+        del options["threads"]
+        return {"codec": "vvc", "encoder": options}
+
+    def _trace_coded(self, source: BitstreamSource, probe: Probe) -> Iterator[FramePriors]:
+        bare = source.container == "annexb"
+        pictures = probe.pictures(source.path if bare else source.chunks, name=str(source.path))
+        times = source.pts_seconds
+        for index, frame in enumerate(pictures):
+            rate = source.frame_rate or frame.stream.frame_rate
+            stream = replace(frame.stream, frame_rate=rate)
+            pts = times[index] if times and index < len(times) else float(index / rate) if rate else float(index)
+            yield replace(frame, stream=stream, picture=replace(frame.picture, pts_seconds=pts))
+
+    def _trace_frames(self, source: FrameSource, trace: Trace, probe: Probe) -> Iterator[FramePriors]:
+        times: list[float] = []
+        pictures: BitstreamInput
+        if trace.bitstream.exists():
+            pictures = trace.bitstream
+            times = [frame.pts_seconds for frame in source.frames(reverse=trace.reverse)]
+        else:
+            pictures = self._encode(source, trace, times)
+        count = 0
+        for count, frame in enumerate(probe.pictures(pictures, name=str(source.info.path)), 1):
+            stream = _as_source(frame.stream, source.info)
+            picture = replace(frame.picture, pts_seconds=times[count - 1])
+            yield replace(frame, stream=stream, picture=picture)
+        if count != len(times):
+            raise ExtractionError(f"{source.info.path}: {len(times)} frames were encoded, but {count} pictures decoded")
+
+    def _encode(self, source: FrameSource, trace: Trace, times: list[float]) -> Iterator[bytes]:
+        """Encode, keeping the stream and noting the time of each frame on its way to the encoder."""
+
+        def planes() -> Iterator[Iterator[memoryview]]:
+            for frame in source.frames(reverse=trace.reverse):
+                times.append(frame.pts_seconds)
+                yield frame.buffers()
+
+        unfinished = trace.bitstream.with_name(trace.bitstream.name + ".unfinished")
+        with unfinished.open("wb") as file, closing(VVenC(video_format(source.info), self.encoder).stream(planes())) as chunks:
+            for chunk in chunks:
+                file.write(chunk)
+                yield chunk
+        unfinished.replace(trace.bitstream)
+
+
+def encode_file(
+    path: Path,
+    output: Path,
+    options: VVencOptions,
+    *,
+    raw: RawFormat | None = None,
+    frame_rate: Fraction | None = None,
+    reverse: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> EncodeResult:
+    """Encode the frames of one input into a VVC stream, without tracing.
+
+    Parameters
+    ----------
+    path : Path
+        Video, folder of frames or raw file.
+    output : Path
+        Stream to write; it appears under its name only when it is whole.
+    options : VVencOptions
+        How to encode.
+    raw : RawFormat, optional
+        Layout of a ``.yuv`` file whose name does not tell.
+    frame_rate : fractions.Fraction, optional
+        Frames per second of an input that states none.
+    reverse : bool
+        Whether to encode in reversed order.
+    progress : callable, optional
+        Called with the number of frames read and of all frames, None where it is unknown.
+
+    Returns
+    -------
+    EncodeResult
+        Counts, time and command.
+
+    Raises
+    ------
+    MediaError
+        If the input is coded VVC already, or cannot be read.
+    ToolError
+        If the encoder fails.
+    """
+    source = open_source(path, raw=raw, frame_rate=frame_rate)
+    if isinstance(source, BitstreamSource):
+        raise MediaError(f"{path}: is VVC already; give frames to encode, or extract from it as it is")
+    info = source.info
+
+    def planes() -> Iterator[Iterator[memoryview]]:
+        for count, frame in enumerate(source.frames(reverse=reverse), 1):
+            yield frame.buffers()
+            if progress is not None:
+                progress(count, info.num_frames)
+
+    try:
+        return VVenC(video_format(info), options).encode(planes(), output)
+    except OSError as error:
+        raise ToolError(f"{output}: cannot write ({error.strerror}); choose another -o") from error
+
+
+def video_format(info: SourceInfo) -> VideoFormat:
+    """Return what the encoder must know about the frames of a source.
+
+    Parameters
+    ----------
+    info : SourceInfo
+        Facts of the source.
+
+    Returns
+    -------
+    VideoFormat
+        Padded size, rate and sample format.
+
+    Raises
+    ------
+    ConfigError
+        If the encoder cannot take such frames.
+    """
+    width, height = info.frame_size
+    pix_fmt: PixelFormat = "yuv420p" if info.frame_bit_depth == 8 else "yuv420p10le"
+    return VideoFormat(width=width, height=height, frame_rate=info.frame_rate, pix_fmt=pix_fmt)
+
+
+def _as_source(stream: StreamInfo, info: SourceInfo) -> StreamInfo:
+    """Crop what padded the source to an even size: a 4:2:0 stream cannot say so itself."""
+    left, right, top, bottom = stream.conformance_window
+    pad_right, pad_bottom = info.padding
+    return replace(
+        stream, conformance_window=(left, right + pad_right, top, bottom + pad_bottom), frame_rate=info.frame_rate
+    )
