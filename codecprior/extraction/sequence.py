@@ -24,7 +24,7 @@ from codecprior.media.opening import open_source
 from codecprior.media.raw import RawFormat
 from codecprior.media.source import FrameSource
 from codecprior.store.bulk import keep_freed_memory
-from codecprior.store.location import Location, is_complete, is_url
+from codecprior.store.location import is_complete, is_url
 from codecprior.store.reader import open_store
 from codecprior.store.writer import PassWriter, StoreWriter
 from vvc_wrappers.trace_format import MvRangeError
@@ -170,7 +170,7 @@ def extract_sequence(
         name=sequence.name,
         store=store,
         status=status,
-        bitstreams=tuple(path for path in kept.values() if Location(path).exists()),
+        bitstreams=tuple(path for path in kept.values() if _exists(path)),
         num_frames=facts["num_frames"],
         stored_bytes=facts["stored_bytes"],
         seconds=round(time.monotonic() - begin, 3),
@@ -277,11 +277,16 @@ def _kept_bitstreams(
 
 def _require_free(paths: Iterable[str]) -> None:
     for path in paths:
-        if Location(path).exists():
+        if _exists(path):
             raise StoreError(
                 f"{path}: exists, but not the store that it would belong to; move it away, or use --no-bitstream, "
                 "--overwrite or another -o"
             )
+
+
+def _exists(path: str) -> bool:
+    files, remote = url_to_fs(path)
+    return bool(files.exists(remote))
 
 
 def _keep(scratch: Path, path: str) -> None:

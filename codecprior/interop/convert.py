@@ -208,15 +208,14 @@ def import_store(
     facts = {**imported.attributes, "unknown": list(imported.unknown), "unknown_arrays": list(imported.unknown_arrays)}
     with StoreWriter(
         target,
-        imported.stream,
         digest=uuid.uuid4().hex,  # the files may change until the next run: an interrupted import starts over
         attributes=facts,
         with_frames=first.frame_y is not None,
-        mv_dtype=mv_dtype,
         overwrite=overwrite,
     ) as writer:
+        clip = writer.begin(imported.stream, mv_dtype=mv_dtype)
         for done, frame in enumerate(imported, start=1):
-            writer.append(_whole(frame, mv_dtype))
+            clip.append(_whole(frame, mv_dtype))
             if progress is not None:
                 progress(done)
         writer.finish()

@@ -1,8 +1,8 @@
 """The temporary folder of a store that is being written: exclusive, resumable, and renamed into place at the end.
 
-``.clip.zarr.partial/`` lies beside ``clip.zarr`` and holds ``store/`` (what becomes the store), ``lock`` and
-``progress.jsonl``: one line per finished shard, appended once the shard is whole. A line that was cut off, or whose
-files do not have the digests it lists, ends the part that a resumed run builds on.
+``.clip.zarr.partial/`` lies beside ``clip.zarr`` and holds ``store/`` (what becomes the store), ``scratch/`` (what its
+maker wants to find again), ``lock`` and ``progress.jsonl``: one line per finished shard, appended once the shard is whole.
+A line that was cut off, or whose files do not have the digests it lists, ends the part that a resumed run builds on.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class Partial:
         self.target = target
         self.root = partial_path(target)
         self.store = self.root / "store"
+        self.scratch = self.root / "scratch"
         self._log_path = self.root / "progress.jsonl"
         with os_errors(target):
             self._lock = _lock(self.root)
@@ -121,11 +122,17 @@ class Partial:
             _sync(self.target.parent)
         self.remove()
 
+    def holds_work(self) -> bool:
+        """Whether there is anything that a later run can build on."""
+        return any("files" in record for record in self.records) or any(self.scratch.iterdir())
+
     def release(self) -> None:
         """Let go of the folder; it stays for a later run, unless nothing in it was finished."""
-        if not self.records:
+        if self._log.closed:
+            return
+        if not self.holds_work():
             self.remove()
-        elif not self._log.closed:
+        else:
             self._log.close()
             os.close(self._lock)
 
@@ -148,6 +155,8 @@ class Partial:
         found = list(self._read_log())
         if not found or found[0] != header:
             found = [header]
+            shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch.mkdir(exist_ok=True)
         self.records = found[1:]
         temporary = self._log_path.with_suffix(".new")
         temporary.write_bytes(b"".join(_line(record) for record in found))

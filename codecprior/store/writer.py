@@ -294,18 +294,21 @@ class StoreWriter:
     ----------
     target : str or path
         Final folder, or an fsspec URL: then written to a local temporary folder and uploaded at the end.
-    stream : StreamInfo
-        Facts of the stream.
     digest : str
         Identifies input and settings: an unfinished store with the same digest is continued.
     attributes : mapping, optional
         Encoder, decoder, source and other facts to store, as JSON values.
     with_frames : bool
         Store decoded pictures, too.
-    mv_dtype : {"int16", "int32"}
-        Element type of motion vectors.
     overwrite : bool
         Replace a finished store at the target once this one is finished.
+
+    Attributes
+    ----------
+    scratch : Path
+        Folder for files that a resumed run can use again; it goes when the store is finished.
+    resumed : bool
+        Whether an interrupted run left something to build on.
 
     Raises
     ------
@@ -316,12 +319,10 @@ class StoreWriter:
     def __init__(
         self,
         target: str | os.PathLike[str],
-        stream: StreamInfo,
         *,
         digest: str,
         attributes: Mapping[str, Any] | None = None,
         with_frames: bool = False,
-        mv_dtype: str = "int16",
         overwrite: bool = False,
     ) -> None:
         self._url = os.fspath(target) if is_url(target) else None
@@ -334,16 +335,11 @@ class StoreWriter:
                 require_free(folder, overwrite=overwrite)
         elif not overwrite and is_complete(self._url):
             raise StoreError(f"{self._url}: a finished store exists; allow overwriting or choose another name")
-        header = {
-            "format_version": FORMAT_VERSION,
-            "digest": digest,
-            "stream": StoreAttributes(stream=stream, num_frames=0).to_dict(),
-            "with_frames": with_frames,
-            "mv_dtype": mv_dtype,
-        }
-        layouts = frame_layouts(stream, with_frames=with_frames, mv_dtype=mv_dtype)
+        header = {"format_version": FORMAT_VERSION, "digest": digest, "with_frames": with_frames}
         self._partial = Partial(folder, header)
-        self._forward = PassWriter(self._partial, "", stream, layouts)
+        self.scratch = self._partial.scratch
+        self.resumed = self._partial.holds_work()
+        self._forward: PassWriter | None = None
         self._reverse: PassWriter | None = None
 
     def __enter__(self) -> StoreWriter:
@@ -357,24 +353,33 @@ class StoreWriter:
                 writer.abandon()
         self._partial.release()
 
-    @property
-    def frames_done(self) -> int:
-        """Frames that an interrupted run finished; :meth:`append` skips as many."""
-        return self._forward.frames_done
+    def begin(self, stream: StreamInfo, *, mv_dtype: str = "int16") -> PassWriter:
+        """Start the pass over the clip.
 
-    @property
-    def num_frames(self) -> int:
-        """Frames appended so far."""
-        return self._forward.num_frames
+        Calling it again starts over, as needed when vectors turn out to need ``int32``.
 
-    def append(self, frame: FramePriors) -> None:
-        """Take the next frame in display order; see :meth:`PassWriter.append`."""
-        self._forward.append(frame)
+        Parameters
+        ----------
+        stream : StreamInfo
+            Facts of the stream.
+        mv_dtype : {"int16", "int32"}
+            Element type of motion vectors.
 
-    def reverse(self, stream: StreamInfo, *, mv_dtype: str = "int16") -> PassWriter:
+        Returns
+        -------
+        PassWriter
+            Takes the frames in display order.
+
+        Raises
+        ------
+        StoreError
+            If nothing can be written.
+        """
+        self._forward = self._begin("", stream, mv_dtype, self._forward, None)
+        return self._forward
+
+    def begin_reverse(self, stream: StreamInfo, *, mv_dtype: str = "int16") -> PassWriter:
         """Close the forward pass and start that over the time-reversed clip.
-
-        Calling it again starts the reversed pass over, as needed when vectors turn out to need ``int32``.
 
         Parameters
         ----------
@@ -391,23 +396,36 @@ class StoreWriter:
         Raises
         ------
         StoreError
-            If the last forward shard cannot be written.
+            If there was no forward pass, or its last shard cannot be written.
         """
-        self._forward.close()
-        if self._reverse is not None:
-            self._reverse.abandon()
-        start = {
-            "group": REVERSE_GROUP,
-            "stream": StoreAttributes(stream=stream, num_frames=self.num_frames).to_dict(),
-            "mv_dtype": mv_dtype,
-        }
-        begun = self._reverse_begun()
+        forward = self._require_forward()
+        forward.close()
+        self._reverse = self._begin(REVERSE_GROUP, stream, mv_dtype, self._reverse, forward.num_frames)
+        return self._reverse
+
+    def _begin(
+        self, group: str, stream: StreamInfo, mv_dtype: str, previous: PassWriter | None, num_frames: int | None
+    ) -> PassWriter:
+        if previous is not None:
+            previous.abandon()
+        facts = StoreAttributes(stream=stream, num_frames=num_frames or 0).to_dict()
+        start = {"group": group, "stream": facts, "mv_dtype": mv_dtype}
+        begun = self._begun(group)
         if self._partial.records[begun : begun + 1] != [start]:
             self._partial.forget(begun)
             self._partial.record(start)
         layouts = frame_layouts(stream, with_frames=self._with_frames, mv_dtype=mv_dtype)
-        self._reverse = PassWriter(self._partial, REVERSE_GROUP, stream, layouts, self.num_frames)
-        return self._reverse
+        return PassWriter(self._partial, group, stream, layouts, num_frames)
+
+    def _begun(self, group: str) -> int:
+        """Index of the first record of a pass."""
+        groups = [record["group"] for record in self._partial.records]
+        return groups.index(group) if group in groups else len(groups)
+
+    def _require_forward(self) -> PassWriter:
+        if self._forward is None or self._forward.num_frames == 0:
+            raise StoreError(f"{self._url or self._partial.target}: the stream has no frames; nothing to store")
+        return self._forward
 
     def finish(self, attributes: Mapping[str, Any] | None = None) -> None:
         """Write what is left, mark the store complete and give it its final name.
@@ -424,21 +442,20 @@ class StoreWriter:
         """
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         facts = {"created": created, **self._facts, **(attributes or {})}
-        self._forward.close()
-        if self.num_frames == 0:
-            raise StoreError(f"{self._url or self._partial.target}: the stream has no frames; nothing to store")
+        forward = self._require_forward()
+        forward.close()
         if self._reverse is None:
-            self._partial.forget(self._reverse_begun())
+            self._partial.forget(self._begun(REVERSE_GROUP))
         with os_errors(self._partial.target):
             store = self._partial.store
-            members = self._forward.finish()
+            members = forward.finish()
             directions: tuple[str, ...] = ("forward",)
             if self._reverse is not None:
                 arrays = self._reverse.finish()
                 members[REVERSE_GROUP] = group_metadata(self._attributes(self._reverse, ("reverse",), facts), arrays)
                 (store / REVERSE_GROUP / METADATA_FILE).write_bytes(_json_bytes(members[REVERSE_GROUP]))
                 directions = ("forward", "reverse")
-            document = _json_bytes(group_metadata(self._attributes(self._forward, directions, facts), members))
+            document = _json_bytes(group_metadata(self._attributes(forward, directions, facts), members))
             self._write_checksums({METADATA_FILE: hashlib.sha256(document).hexdigest()})
             (store / METADATA_FILE).write_bytes(document)
         if self._url is None:
@@ -446,10 +463,6 @@ class StoreWriter:
         else:
             publish(self._partial.store, self._url, overwrite=self._overwrite)
             self._partial.remove()
-
-    def _reverse_begun(self) -> int:
-        groups = [record["group"] for record in self._partial.records]
-        return groups.index(REVERSE_GROUP) if REVERSE_GROUP in groups else len(groups)
 
     def _attributes(self, writer: PassWriter, directions: tuple[str, ...], facts: dict[str, Any]) -> StoreAttributes:
         return StoreAttributes(

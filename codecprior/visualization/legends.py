@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from codecprior.visualization.colormap import RGB, qp_colors, residual_colors, wheel_picture
-from codecprior.visualization.maps import draw_arrow, hatch
+from codecprior.visualization.maps import LEAST_ARROW, draw_arrow, hatch
 from codecprior.visualization.modes import MODE_COLORS, MODE_LABELS, BlockMode
 from codecprior.visualization.theme import Theme, blank
 
@@ -65,7 +65,7 @@ def motion_legend(width: int, full_scale: float, ref_list: int | str, theme: The
 
 
 def arrow_legend(width: int, length_px: float, gain: float, theme: Theme) -> RGB:
-    """Explain motion arrows with one of known length and with the dot for no motion.
+    """Explain motion arrows with one of known length and with the dot for very little motion.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def arrow_legend(width: int, length_px: float, gain: float, theme: Theme) -> RGB
     theme.body.draw(strip, f"= {length_px:g} px", round(end) + theme.px(8), top)
     dot = end + theme.px(24) + theme.body.width(f"= {length_px:g} px")
     draw_arrow(strip, np.array((dot, middle)), np.array((dot, middle)))
-    theme.body.draw(strip, "no motion", round(dot) + theme.px(8), top)
+    theme.body.draw(strip, f"less than {LEAST_ARROW / gain:.1g} px", round(dot) + theme.px(8), top)
     theme.muted.draw(strip, "arrows point from block to reference", 0, line + top)
     return strip
 

@@ -19,6 +19,7 @@ from codecprior.visualization.modes import MODE_COLORS, BlockMode, block_modes
 
 __all__ = [
     "ARROW_COLOR",
+    "LEAST_ARROW",
     "arrow_overlay",
     "cu_edges",
     "draw_arrow",
@@ -33,7 +34,10 @@ __all__ = [
 ]
 
 ARROW_COLOR: Final = (255, 214, 64)
-"""Colour of motion arrows; they have a dark rim."""
+"""Colour of motion arrows, which have a dark rim."""
+
+LEAST_ARROW: Final = 3.0
+"""Shortest arrow in pixels; what is shorter is a dot, because its head would hide where it points."""
 
 _ARROW_RIM: Final = (16, 16, 20)
 _ARROW_HEAD: Final = 5.0
@@ -261,7 +265,7 @@ def partition_overlay(picture: RGB, priors: FramePriors) -> RGB:
 def arrow_overlay(picture: RGB, priors: FramePriors, gain: float, *, ref_list: int | str = 0, spacing: int = 20) -> RGB:
     """Draw motion vectors on a dimmed frame, from the centre of a coding unit towards its reference.
 
-    Where units lie closer than ``spacing``, the largest speaks for its neighbours. No motion is a dot.
+    Where units lie closer than ``spacing``, the largest speaks for its neighbours. Very little motion is a dot.
 
     Parameters
     ----------
@@ -298,7 +302,7 @@ def arrow_overlay(picture: RGB, priors: FramePriors, gain: float, *, ref_list: i
 
 
 def draw_arrow(picture: RGB, start: NDArray[Any], end: NDArray[Any]) -> None:
-    """Draw one arrow into a picture, or a dot where it would be shorter than a pixel.
+    """Draw one arrow into a picture, or a dot where it would be shorter than :data:`LEAST_ARROW`.
 
     Parameters
     ----------
@@ -310,7 +314,7 @@ def draw_arrow(picture: RGB, start: NDArray[Any], end: NDArray[Any]) -> None:
     length = float(np.hypot(*(end - start)))
     first, last = (tuple(int(v) for v in np.rint(point * (1 << _SUBPIXEL_BITS))) for point in (start, end))
     for color, thickness in ((_ARROW_RIM, 3), (ARROW_COLOR, 1)):
-        if length < 1:
+        if length < LEAST_ARROW:
             radius = (thickness << _SUBPIXEL_BITS) // 2
             cv2.circle(picture, first, radius, color, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
         else:

@@ -140,8 +140,9 @@ def store_path(tmp_path_factory: pytest.TempPathFactory, vvc_clip: Path) -> Path
     path = tmp_path_factory.mktemp("store") / "clip.zarr"
     shutil.copy(vvc_clip, path.with_suffix(".266"))
     frames = [_make_priors(64, 48, frame_index=index, bit_depth=10, seed=index) for index in range(6)]
-    with StoreWriter(path, frames[0].stream, digest="synthetic") as writer:
+    with StoreWriter(path, digest="synthetic") as writer:
+        forward = writer.begin(frames[0].stream)
         for priors in frames:
-            writer.append(priors)
+            forward.append(priors)
         writer.finish()
     return path

@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from codecprior.errors import ConfigError, ToolFailedError, ToolNotFoundError, ToolTimeoutError
-from vvc_wrappers import process as process_module
 from vvc_wrappers.process import Feeder, Process, Watchdog, capture, default_stall_seconds
 
 BUSY = """
@@ -39,7 +38,7 @@ def read_all(process: Process) -> bytes:
 
 def runs(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
@@ -235,14 +234,17 @@ def test_program_without_input_is_excused() -> None:
 
 def test_program_that_does_not_read_its_input_is_stalled() -> None:
     pieces = (bytes(1 << 20) for _ in range(8))
-    with Process(sh("sleep 100"), stdin=True, stall_seconds=0.4) as process, Feeder(process, pieces) as feeder:
-        with pytest.raises(ToolTimeoutError):
-            process.read(excused=feeder.is_waiting)
+    with (
+        Process(sh("sleep 100"), stdin=True, stall_seconds=0.4) as process,
+        Feeder(process, pieces) as feeder,
+        pytest.raises(ToolTimeoutError),
+    ):
+        process.read(excused=feeder.is_waiting)
 
 
 def test_time_in_which_the_parent_was_suspended_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(process_module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     watchdog = Watchdog(os.getpid(), stall_seconds=5)
     now = 3600.0
     assert not watchdog.stalled()
@@ -265,13 +267,10 @@ def test_what_the_producer_raises_comes_through_and_kills_the_program() -> None:
         yield b"one"
         raise LookupError("frame 1 is unreadable")
 
-    with (
-        pytest.raises(LookupError, match="frame 1"),
-        Process(["cat"], stdin=True) as process,
-        Feeder(process, broken()) as feeder,
-    ):
+    with Process(["cat"], stdin=True) as process, Feeder(process, broken()) as feeder:
         read_all(process)
-        feeder.finish()
+        with pytest.raises(LookupError, match="frame 1"):
+            feeder.finish()
     assert not psutil.pid_exists(process.pid)
 
 
@@ -293,9 +292,13 @@ def test_producer_is_closed_when_the_reader_leaves() -> None:
         finally:
             closed.append(True)
 
-    with pytest.raises(KeyError), Process(["cat"], stdin=True) as process, Feeder(process, endless()):
-        process.read()
-        raise KeyError
+    def reader_that_fails() -> None:
+        with Process(["cat"], stdin=True) as process, Feeder(process, endless()):
+            process.read()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        reader_that_fails()
     assert closed == [True]
 
 
@@ -306,7 +309,7 @@ def test_capture_returns_both_streams() -> None:
 def test_capture_reports_failure_slowness_and_absence() -> None:
     with pytest.raises(ToolFailedError, match="exited with 3: reason"):
         capture(sh("echo reason; exit 3"))
-    with pytest.raises(ToolTimeoutError, match="within 0.2 seconds"):
+    with pytest.raises(ToolTimeoutError, match=r"within 0\.2 seconds"):
         capture(["sleep", "100"], timeout_seconds=0.2)
     with pytest.raises(ToolNotFoundError, match="no-such-program"):
         capture(["/nowhere/no-such-program"])

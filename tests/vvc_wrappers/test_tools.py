@@ -67,7 +67,12 @@ def test_encode_by_another_encoder_is_refused() -> None:
 )
 class TestEachProgram:
     def test_is_taken_from_its_variable(
-        self, variable: str, name: str, find: Callable[[], tools.Program], script: Script, monkeypatch: pytest.MonkeyPatch
+        self,
+        variable: str,
+        name: str,
+        find: Callable[[], tools.Program],
+        script: Script,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         path = script("renamed", 'test "$1" = --version && echo version 9.8.7')
         monkeypatch.setenv(variable, str(path))
@@ -81,14 +86,24 @@ class TestEachProgram:
             find()
 
     def test_that_does_not_start_is_reported_with_its_reason(
-        self, variable: str, name: str, find: Callable[[], tools.Program], script: Script, monkeypatch: pytest.MonkeyPatch
+        self,
+        variable: str,
+        name: str,
+        find: Callable[[], tools.Program],
+        script: Script,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setenv(variable, str(script("broken", "echo libfoo.so missing >&2; exit 127")))
         with pytest.raises(ToolVersionError, match=f"no working {name}.*libfoo.so missing"):
             find()
 
     def test_is_found_on_path(
-        self, variable: str, name: str, find: Callable[[], tools.Program], script: Script, monkeypatch: pytest.MonkeyPatch
+        self,
+        variable: str,
+        name: str,
+        find: Callable[[], tools.Program],
+        script: Script,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         path = script(name, "echo version 1.2.3")
         monkeypatch.setenv("PATH", str(path.parent))
@@ -100,7 +115,9 @@ class TestEachProgram:
     ) -> None:
         monkeypatch.setenv("PATH", "/nowhere")
         monkeypatch.setattr(tools, "_bundled_folders", list)
-        with pytest.raises(ToolNotFoundError, match=rf"{name} not found in \${variable} \(not set\), PATH; .*pip install"):
+        with pytest.raises(
+            ToolNotFoundError, match=rf"{name} not found in \${variable} \(not set\), PATH; .*pip install"
+        ):
             find()
 
 
@@ -121,7 +138,7 @@ def test_ffmpeg_of_imageio_encodes_vvc() -> None:
 def test_ffmpeg_without_libvvenc_is_refused(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     body = f"test \"$1\" = -version && echo '{FFMPEG_BANNER}' && exit; echo \"Unknown encoder 'libvvenc'\" >&2; exit 8"
     monkeypatch.setenv("CODECPRIOR_FFMPEG", str(script("ffmpeg", body)))
-    with pytest.raises(ToolVersionError, match="cannot encode VVC .*Unknown encoder 'libvvenc'.*pip install"):
+    with pytest.raises(ToolVersionError, match=r"cannot encode VVC .*Unknown encoder 'libvvenc'.*pip install"):
         tools.find_ffmpeg_vvenc()
 
 

@@ -109,12 +109,13 @@ def test_decoder_that_hangs_with_threads_is_tried_without(
     stream = tmp_path / "clip.266"
     stream.write_bytes(b"-")
     (tmp_path / "reason").write_text(TRUNCATED)
-    body = f'head -c 2500000 /dev/zero; case "$*" in *"--threads 0") cat {tmp_path}/reason >&2; exit 245;; *) sleep 100;; esac'
+    single_threaded = f'case "$*" in *"--threads 0") cat {tmp_path}/reason >&2; exit 245; esac'
+    body = f"head -c 2500000 /dev/zero; {single_threaded}; sleep 100"
     program = Program(name="vvdecapp", path=script("vvdecapp", body), version="3.0.0")
-    sizes = []
+    sizes: list[int] = []
+    blocks = VVdeC(program, threads=2, stall_seconds=0.4).decode(stream)
     with caplog.at_level(logging.WARNING), pytest.raises(BitstreamError, match="Exceeded FIFO size"):
-        for block in VVdeC(program, threads=2, stall_seconds=0.4).decode(stream):
-            sizes.append(len(block))
+        sizes.extend(map(len, blocks))
     assert sizes == [1 << 20, 1 << 20, 2_500_000 - (2 << 20)]
     assert "trying again without threads" in caplog.text
 
