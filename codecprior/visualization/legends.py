@@ -10,7 +10,7 @@ import numpy as np
 from codecprior.visualization.colormap import RGB, qp_colors, residual_colors, wheel_picture
 from codecprior.visualization.maps import LEAST_ARROW, draw_arrow, hatch
 from codecprior.visualization.modes import MODE_COLORS, MODE_LABELS, BlockMode
-from codecprior.visualization.theme import Theme, blank
+from codecprior.visualization.theme import BACKGROUND, Theme, blank
 
 __all__ = ["arrow_legend", "mode_legend", "motion_legend", "qp_legend", "residual_legend", "text_legend"]
 
@@ -45,8 +45,7 @@ def motion_legend(width: int, full_scale: float, ref_list: int | str, theme: The
     """
     side = theme.px(_WHEEL)
     strip = blank(width, side)
-    background = tuple(int(v) for v in strip[0, 0])
-    strip[:side, :side] = wheel_picture(side, (background[0], background[1], background[2]))
+    strip[:side, :side] = wheel_picture(side, BACKGROUND)
     left, line = side + theme.px(12), theme.px(17)
     top = (side - 2 * line - theme.body.height) // 2
     theme.body.draw(strip, f"rim = {full_scale:g} px or more", left, top)
@@ -84,7 +83,7 @@ def arrow_legend(width: int, length_px: float, gain: float, theme: Theme) -> RGB
         The strip.
     """
     line = theme.px(17)
-    strip = blank(width, 2 * line)
+    strip = blank(width, 2 * line + theme.px(_INK))
     top = (line - theme.body.height) // 2
     middle, start = line / 2, theme.px(4)
     end = start + gain * length_px
@@ -92,7 +91,7 @@ def arrow_legend(width: int, length_px: float, gain: float, theme: Theme) -> RGB
     theme.body.draw(strip, f"= {length_px:g} px", round(end) + theme.px(8), top)
     dot = end + theme.px(24) + theme.body.width(f"= {length_px:g} px")
     draw_arrow(strip, np.array((dot, middle)), np.array((dot, middle)))
-    theme.body.draw(strip, f"less than {LEAST_ARROW / gain:.1g} px", round(dot) + theme.px(8), top)
+    theme.body.draw(strip, f"less than {_one_digit(LEAST_ARROW / gain)} px", round(dot) + theme.px(8), top)
     theme.muted.draw(strip, "arrows point from block to reference", 0, line + top)
     return strip
 
@@ -167,7 +166,7 @@ def mode_legend(width: int, theme: Theme) -> RGB:
             left, row = 0, row + 1
         places.append((mode, left, row * line))
         left += advance[mode] + theme.px(16)
-    strip = blank(width, (row + 1) * line)
+    strip = blank(width, (row + 1) * line + theme.px(_INK))
     for mode, left, top in places:
         square = (slice(top + (line - swatch) // 2, top + (line - swatch) // 2 + swatch), slice(left, left + swatch))
         strip[square] = MODE_COLORS[mode]
@@ -195,9 +194,13 @@ def text_legend(width: int, text: str, theme: Theme) -> RGB:
         The strip.
     """
     line = theme.px(17)
-    strip = blank(width, line)
+    strip = blank(width, line + theme.px(_INK))
     theme.muted.draw(strip, theme.muted.fit(text, width), 0, (line - theme.muted.height) // 2)
     return strip
+
+
+def _one_digit(value: float) -> str:
+    return f"{float(f'{value:.0e}'):g}"
 
 
 def _bar_width(width: int, unit: str, theme: Theme) -> int:
@@ -208,7 +211,7 @@ def _bar_width(width: int, unit: str, theme: Theme) -> int:
 def _bar_legend(width: int, colors: RGB, labels: tuple[str, str, str], unit: str, theme: Theme) -> RGB:
     """Draw a bar with its unit to the right and its values below: at the left end, the middle and the right end."""
     bar, height, line = len(colors), theme.px(_BAR_HEIGHT), theme.px(20)
-    strip = blank(width, height + line)
+    strip = blank(width, height + line + theme.px(_INK))
     strip[:height, :bar] = colors
     cv2.rectangle(strip, (0, 0), (bar - 1, height - 1), _RIM, 1)
     for text, fraction in zip(labels, (0, 0.5, 1), strict=True):

@@ -14,8 +14,10 @@ from codecprior.errors import ConfigError
 
 __all__ = ["Ranges"]
 
-# Nearly all values stay inside the scale, while a few stray vectors or residual spikes cannot flatten the rest.
-_PERCENTILE: Final = 99.0
+# Most values stay inside the scale, while a few stray vectors or residual spikes cannot flatten the rest. Vectors to
+# far references have the longer tail.
+_MOTION_PERCENTILE: Final = 95.0
+_RESIDUAL_PERCENTILE: Final = 99.0
 _ROUND_STEPS: Final = np.array([1, 1.5, 2, 3, 4, 5, 6, 8, 10])
 _SAMPLE_STEP: Final = 3
 _MIN_QP_SPAN: Final = 4
@@ -59,7 +61,8 @@ class Ranges:
         Returns
         -------
         Ranges
-            Motion and residual up to the 99th percentile of what is not zero, rounded up to a number that reads well.
+            Motion up to the 95th and residual up to the 99th percentile of what is not zero, rounded up to numbers that
+            read well.
         """
         lengths: list[NDArray[Any]] = []
         magnitudes: list[NDArray[Any]] = []
@@ -76,17 +79,17 @@ class Ranges:
             if "qp" in present and priors.picture.has_priors:
                 qps += [int(present["qp"].min()), int(present["qp"].max())]
         return cls(
-            motion_px=max(cls.motion_px, _round_up(lengths)),
-            residual=max(cls.residual, int(_round_up(magnitudes))),
+            motion_px=max(cls.motion_px, _round_up(lengths, _MOTION_PERCENTILE)),
+            residual=max(cls.residual, int(_round_up(magnitudes, _RESIDUAL_PERCENTILE))),
             qp=_span(min(qps), max(qps)) if qps else cls.qp,
         )
 
 
-def _round_up(values: list[NDArray[Any]]) -> float:
+def _round_up(values: list[NDArray[Any]], percentile: float) -> float:
     pooled = np.concatenate(values) if values else np.zeros(0)
     if not pooled.size:
         return 0.0
-    top = float(np.percentile(pooled, _PERCENTILE))
+    top = float(np.percentile(pooled, percentile))
     power = 10.0 ** np.floor(np.log10(top))
     return float(power * _ROUND_STEPS[np.searchsorted(_ROUND_STEPS, min(top / power, 10.0))])
 

@@ -15,10 +15,12 @@ import numpy as np
 
 from codecprior.visualization.colormap import RGB
 
-__all__ = ["TextStyle", "Theme", "blank"]
+__all__ = ["BACKGROUND", "TextStyle", "Theme", "blank"]
+
+BACKGROUND: Final = (22, 24, 29)
+"""Colour of everything that is no picture."""
 
 _ELLIPSIS: Final = "..."
-_BACKGROUND: Final = (22, 24, 29)
 
 
 @dataclass(frozen=True)
@@ -115,4 +117,4 @@ class Theme:
 
 def blank(width: int, height: int) -> RGB:
     """Return an empty picture of the theme's background, shape (height, width, 3)."""
-    return np.full((height, width, 3), _BACKGROUND, np.uint8)
+    return np.full((height, width, 3), BACKGROUND, np.uint8)

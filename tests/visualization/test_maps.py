@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from codecprior.core.arrays import REF_NONE, PredMode
+from codecprior.core.arrays import REF_NONE, CodingFlag, PredMode
+from codecprior.core.priors import FramePriors
 from codecprior.errors import ConfigError
 from codecprior.visualization.colormap import MID_GREY, motion_colors
 from codecprior.visualization.maps import (
@@ -130,21 +132,18 @@ def test_overlays_leave_the_frame_alone_and_draw_at_its_size(make_priors) -> Non
     assert (frame == 200).all()
 
 
-def single_block(make_priors, mv: tuple[int, int]):
+def single_block(make_priors: Callable[..., FramePriors], mv: tuple[int, int]) -> FramePriors:
     """Priors of one 64x64 block with one vector, in 1/16 samples."""
-    while True:
-        priors = make_priors(64, 64, seed=single_block.seed)  # type: ignore[attr-defined]
-        single_block.seed += 1  # type: ignore[attr-defined]
-        if len(priors.coding_units()) == 1:
-            break
-    grid = np.zeros((16, 16, 2), np.int16)
-    grid[:] = mv
+    edges = np.zeros((16, 16), np.uint8)
+    edges[:, 0] |= int(CodingFlag.LEFT_EDGE)
+    edges[0, :] |= int(CodingFlag.TOP_EDGE)
     return dataclasses.replace(
-        priors, mv_l0=grid, ref_poc_delta_l0=np.full((16, 16), -1, np.int16), pred_mode=np.zeros((16, 16), np.uint8)
+        make_priors(64, 64),
+        coding_flags=edges,
+        cu_size=np.full((16, 16), 0x66, np.uint8),
+        mv_l0=np.broadcast_to(np.array(mv, np.int16), (16, 16, 2)),
+        ref_poc_delta_l0=np.full((16, 16), -1, np.int16),
     )
-
-
-single_block.seed = 0  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("mv", "tip"), [((160, 0), (52, 32)), ((0, -160), (32, 12)), ((-80, 80), (22, 42))])

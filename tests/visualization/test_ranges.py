@@ -14,7 +14,7 @@ def test_ranges_cover_nearly_all_values_and_round_up_to_readable_numbers(make_pr
     ranges = Ranges.measure([priors])
     motion = priors.flow_grid()
     lengths = np.hypot(*np.moveaxis(motion.displacement, -1, 0))[motion.valid]
-    assert 0.98 < (lengths <= ranges.motion_px).mean() <= 1
+    assert 0.94 < (lengths <= ranges.motion_px).mean() <= 1
     assert ranges.motion_px < 2 * lengths.max()
     assert ranges.motion_px == float(f"{ranges.motion_px:.2g}")
     magnitude = np.abs(priors.residual_y)[priors.residual_y != 0]

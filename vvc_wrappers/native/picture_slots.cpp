@@ -118,7 +118,7 @@ int SlotPool::acquire( const vvdec::Picture* owner )
     slot = m_free.back();
     m_free.pop_back();
   }
-  m_slots[slot].mvOutOfRange = false;
+  m_slots[slot].mvOutOfRange = m_slots[slot].referenceOutOfRange = false;
   m_slots[slot].owner        = owner;
   return slot;
 }

@@ -49,6 +49,7 @@ struct Slot
   std::atomic<const vvdec::Picture*> owner{ nullptr };        // the picture being decoded into it
   uint8_t*          memory = nullptr;
   std::atomic<bool> mvOutOfRange{ false };                    // a vector did not fit into 16 bits
+  std::atomic<bool> referenceOutOfRange{ false };             // nor did the distance to a reference
   int               lmcs = 0, pictureType = 0, sliceQp = 0;
 };
 

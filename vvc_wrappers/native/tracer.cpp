@@ -239,6 +239,11 @@ void Tracer::emitNextPicture()
     fail( "mv_range", "a motion vector does not fit into 16 bits" );
     return;
   }
+  if( slot >= 0 && m_pool[slot].referenceOutOfRange )
+  {
+    fail( "unsupported", "a reference picture is more than 32767 pictures away" );
+    return;
+  }
   if( m_options.withFrames )
   {
     copyFrame( picture, slot );
@@ -314,12 +319,35 @@ static uint8_t flagsOf( const CodingUnit& cu )
 enum { RESIDUAL_CODED = 32, LEFT_EDGE = 64, TOP_EDGE = 128 };
 constexpr int16_t REF_NONE = std::numeric_limits<int16_t>::min();
 
+// One list's motion of a block with one vector.
 template<typename MvType>
-static bool storeMv( MvType* target, const Mv& mv )
+static void fillMotion( SlotPool& pool, int slot, int list, const Area& block, Mv mv, int reference )
 {
-  target[0] = (MvType) mv.hor;
-  target[1] = (MvType) mv.ver;
-  return target[0] == mv.hor && target[1] == mv.ver;
+  struct Vector
+  {
+    MvType x, y;
+  };
+  const Vector vector{ (MvType) mv.hor, (MvType) mv.ver };
+  if( vector.x != mv.hor || vector.y != mv.ver )
+  {
+    pool[slot].mvOutOfRange = true;
+  }
+  const int gridWidth = pool.geometry().gridWidth();
+  size_t    first     = size_t( block.y / 4 ) * gridWidth + block.x / 4;
+  for( int y = 0; y < (int) block.height; y += 4, first += gridWidth )
+  {
+    std::fill_n( pool.array<Vector>( slot, MV_L0 + list ) + first, block.width / 4, vector );
+    std::fill_n( pool.array<int16_t>( slot, REF_L0 + list ) + first, block.width / 4, (int16_t) reference );
+  }
+}
+
+template<typename MvType>
+static void clearMotion( SlotPool& pool, int slot, const Area& area )
+{
+  for( int list = 0; list < 2; list++ )
+  {
+    fillMotion<MvType>( pool, slot, list, area, Mv( 0, 0 ), REF_NONE );
+  }
 }
 
 // Motion of one CU from the decoder's 4x4 map. `cu.mv` will not do: affine and temporal sub-block merge have a vector per
@@ -327,63 +355,37 @@ static bool storeMv( MvType* target, const Mv& mv )
 template<typename MvType>
 static void traceMotion( SlotPool& pool, int slot, const CodingStructure& cs, const CtuData& ctuData, const CodingUnit& cu )
 {
-  const int  gridWidth = pool.geometry().gridWidth();
-  const Area area      = cu.Y();
-  const int  poc       = cs.picture->getPOC();
-  bool       fits      = true;
+  const Area area    = cu.Y();
+  const bool refined = cu.dmvrCondition();
+  const bool varies  = cu.affineFlag() || cu.geoFlag() || cu.mergeType() == MRG_TYPE_SUBPU_ATMVP;
+  const int  width   = varies ? 4 : refined ? std::min<int>( area.width, DMVR_SUBCU_WIDTH ) : area.width;
+  const int  height  = varies ? 4 : refined ? std::min<int>( area.height, DMVR_SUBCU_HEIGHT ) : area.height;
 
-  // Decoder-side refinement: a delta per sub-block of at most 16x16, added to L0 and subtracted from L1.
-  const bool refined   = cu.dmvrCondition();
-  const int  subWidth  = std::min<int>( area.width, DMVR_SUBCU_WIDTH ), subHeight = std::min<int>( area.height, DMVR_SUBCU_HEIGHT );
-  const int  subPerRow = (int) area.width / subWidth;
-
-  for( int y = 0; y < (int) area.height; y += 4 )
+  // Decoder-side refinement: a delta per sub-block, in raster order, added to L0 and subtracted from L1.
+  const Mv* delta = refined ? cs.m_dmvrMvCache + cu.mvdL0SubPuOff : nullptr;
+  for( int y = area.y; y < int( area.y + area.height ); y += height )
   {
-    const size_t      first  = size_t( ( area.y + y ) / 4 ) * gridWidth + area.x / 4;
-    const MotionInfo* motion = ctuData.motion + cs.inCtuPos( Position( area.x, area.y + y ), CH_L );
-    for( int x = 0; x < (int) area.width; x += 4, motion++ )
+    for( int x = area.x; x < int( area.x + area.width ); x += width )
     {
-      const size_t cell = first + x / 4;
+      const MotionInfo& motion = ctuData.motion[cs.inCtuPos( Position( x, y ), CH_L )];
       for( int list = 0; list < 2; list++ )
       {
-        MvType*  mv        = pool.array<MvType>( slot, MV_L0 + list ) + 2 * cell;
-        int16_t& reference = pool.array<int16_t>( slot, REF_L0 + list )[cell];
-        const int index    = motion->miRefIdx[list];
+        const Area block( x, y, width, height );
+        const int  index = motion.miRefIdx[list];
         if( index < 0 )                                       // the vector of an unused list is garbage
         {
-          mv[0] = mv[1] = 0;
-          reference     = REF_NONE;
+          fillMotion<MvType>( pool, slot, list, block, Mv( 0, 0 ), REF_NONE );
           continue;
         }
-        Mv vector = motion->mv[list];
-        if( refined )
+        const int distance = ctuData.slice->getRefPOC( RefPicList( list ), index ) - cs.picture->getPOC();
+        if( distance != (int16_t) distance || distance == REF_NONE )
         {
-          const Mv& delta = cs.m_dmvrMvCache[cu.mvdL0SubPuOff + ( y / subHeight ) * subPerRow + x / subWidth];
-          vector = list == 0 ? cu.mv[0][0] + delta : cu.mv[1][0] - delta;
+          pool[slot].referenceOutOfRange = true;
         }
-        fits &= storeMv( mv, vector );
-        reference = (int16_t) std::clamp<int>( ctuData.slice->getRefPOC( RefPicList( list ), index ) - poc, REF_NONE + 1,
-                                               std::numeric_limits<int16_t>::max() );
+        const Mv mv = !refined ? motion.mv[list] : list == 0 ? cu.mv[0][0] + *delta : cu.mv[1][0] - *delta;
+        fillMotion<MvType>( pool, slot, list, block, mv, distance );
       }
-    }
-  }
-  if( !fits )
-  {
-    pool[slot].mvOutOfRange = true;
-  }
-}
-
-template<typename MvType>
-static void clearMotion( SlotPool& pool, int slot, const Area& area )
-{
-  const int gridWidth = pool.geometry().gridWidth();
-  for( int y = area.y / 4; y < int( area.y + area.height ) / 4; y++ )
-  {
-    const size_t first = size_t( y ) * gridWidth + area.x / 4;
-    for( int list = 0; list < 2; list++ )
-    {
-      std::fill_n( pool.array<MvType>( slot, MV_L0 + list ) + 2 * first, area.width / 2, MvType( 0 ) );
-      std::fill_n( pool.array<int16_t>( slot, REF_L0 + list ) + first, area.width / 4, REF_NONE );
+      delta += refined;
     }
   }
 }
