@@ -45,7 +45,7 @@ def _wants_png(output: Path | None, frame: int | None, start: int | None, stop: 
     "-o", "--output", type=click.Path(path_type=Path), help="File to write, .png or .mp4.  [default: beside STORE]"
 )
 @click.option(
-    "-k", "--kind", type=click.Choice(_KINDS), default="overview", show_default=True, help="What to show; see below."
+    "-k", "--kind", type=click.Choice(_KINDS), default="overview", show_default=True, help="What to show; see above."
 )
 @click.option("-n", "--frame", type=int, help="Frame of a PNG; -1 is the last.  [default: the middle one]")
 @click.option("--start", type=click.IntRange(min=0), help="First frame of a clip.")
@@ -109,6 +109,8 @@ def render(
     codecprior render clip.zarr -k residual --plane u -n -1 --scale 2
     """
     png = _wants_png(output, frame, start, stop)
+    if png and fps is not None:
+        raise click.UsageError("--fps is for clips; leave it out for one picture.")
 
     from codecprior.errors import ConfigError
     from codecprior.store.reader import open_store

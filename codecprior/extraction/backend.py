@@ -85,5 +85,16 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def digest_facts(self) -> dict[str, Any]:
-        """Return the settings that decide what the priors are, as JSON values."""
+    def identity(self, source: FrameSource | BitstreamSource) -> dict[str, Any]:
+        """Return the settings that decide what the priors of a source are.
+
+        Parameters
+        ----------
+        source : FrameSource or BitstreamSource
+            What is extracted.
+
+        Returns
+        -------
+        dict
+            JSON values; the same for all settings that give the same priors.
+        """

@@ -19,9 +19,10 @@ from typing import Any
 from codecprior.errors import CodecpriorError, StoreError
 from codecprior.store.location import is_complete, sha256_of
 
-__all__ = ["Partial", "os_errors", "partial_path", "require_free", "sweep"]
+__all__ = ["Partial", "os_errors", "partial_path", "sweep"]
 
 _PREFIX, _SUFFIX = ".", ".partial"
+_LOCK = "lock"
 
 
 def partial_path(target: Path) -> Path:
@@ -52,115 +53,129 @@ class Partial:
         Final folder of the store.
     header : dict
         JSON values that say what is being written. A folder with another header starts from nothing.
+    overwrite : bool
+        Whether a finished store at the target gives way.
 
     Attributes
     ----------
     records : list of dict
-        The finished shards, in the order of their writing.
+        What was noted as done, in that order: the start of each pass and its finished shards.
 
     Raises
     ------
     StoreError
-        If another process is writing the same store, or the folder cannot be written.
+        If the target is taken, another process is writing the same store, or the folder cannot be written.
     """
 
-    def __init__(self, target: Path, header: dict[str, Any]) -> None:
+    def __init__(self, target: Path, header: dict[str, Any], *, overwrite: bool = False) -> None:
         self.target = target
         self.root = partial_path(target)
         self.store = self.root / "store"
         self.scratch = self.root / "scratch"
         self._log_path = self.root / "progress.jsonl"
+        self._replaced = self.root / "replaced"
+        self._overwrite = overwrite
+        self._header = json.loads(_line(header))
         with os_errors(target):
-            self._lock = _lock(self.root)
+            self._require_free()
+            self._lock: int | None = _lock(self.root)
             try:
                 self._restore_replaced()
-                self.records = self._resume(header)
-                self._log = self._log_path.open("ab")
+                self._require_free()
+                self.records = self._resume()
             except BaseException:
-                os.close(self._lock)
+                self._unlock()
                 raise
 
     def record(self, record: dict[str, Any]) -> None:
         """Note something finished; it survives this process."""
-        with os_errors(self.target):
-            self._log.write(_line(record))
-            self._log.flush()
+        with os_errors(self.target), self._log_path.open("ab") as log:
+            log.write(_line(record))
         self.records.append(record)
 
     def forget(self, count: int) -> None:
         """Drop all but the first ``count`` records and every file that they do not list."""
         with os_errors(self.target):
-            self._log.truncate(sum(len(_line(record)) for record in (self._header, *self.records[:count])))
+            os.truncate(self._log_path, sum(len(_line(record)) for record in (self._header, *self.records[:count])))
             del self.records[count:]
             self._remove_unlisted()
 
-    def publish(self, *, overwrite: bool) -> None:
+    def publish(self) -> None:
         """Rename the finished store to its final name and remove what is left.
-
-        Parameters
-        ----------
-        overwrite : bool
-            Whether an existing store gives way.
 
         Raises
         ------
         StoreError
             If the name is taken, or the file system refuses.
         """
-        replaced = self.root / "replaced"
         with os_errors(self.target):
             _sync_tree(self.store)
+            self._require_free()
             if self.target.exists():
-                require_free(self.target, overwrite=overwrite)
-                self.target.rename(replaced)
+                self.target.rename(self._replaced)
             try:
                 self.store.rename(self.target)
             except OSError:
-                if replaced.exists():
-                    replaced.rename(self.target)
+                if os.path.lexists(self._replaced):
+                    self._replaced.rename(self.target)
                 raise
             _sync(self.target.parent)
         self.remove()
 
+    @property
+    def held(self) -> bool:
+        """Whether the folder is still this object's."""
+        return self._lock is not None
+
     def holds_work(self) -> bool:
         """Whether there is anything that a later run can build on."""
-        return any("files" in record for record in self.records) or any(self.scratch.iterdir())
+        return any("files" in record for record in self.records) or any(self.scratch.glob("*"))
 
     def release(self) -> None:
         """Let go of the folder; it stays for a later run, unless nothing in it was finished."""
-        if self._log.closed:
-            return
-        if not self.holds_work():
+        if self.held and not self.holds_work():
             self.remove()
-        else:
-            self._log.close()
-            os.close(self._lock)
+        self._unlock()
 
     def remove(self) -> None:
-        """Remove the folder."""
-        if not self._log.closed:
-            shutil.rmtree(self.root, ignore_errors=True)
-            self._log.close()
+        """Remove the folder and let go of it."""
+        _discard(self.root)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
             os.close(self._lock)
+            self._lock = None
+
+    def _require_free(self) -> None:
+        if not os.path.lexists(self.target):
+            return
+        if not is_complete(self.target):
+            raise StoreError(f"{self.target}: exists and is not a priors store; move it away or choose another name")
+        if not self._overwrite:
+            raise StoreError(f"{self.target}: a finished store exists; allow overwriting or choose another name")
 
     def _restore_replaced(self) -> None:
-        # A run was killed between moving the old store aside and moving the new one in.
-        replaced = self.root / "replaced"
-        if replaced.exists() and not self.target.exists():
-            replaced.rename(self.target)
+        # A run was stopped between moving the old store aside and removing it.
+        if not os.path.lexists(self._replaced):
+            return
+        if os.path.lexists(self.target):
+            _remove(self._replaced)
+        else:
+            self._replaced.rename(self.target)
 
-    def _resume(self, header: dict[str, Any]) -> list[dict[str, Any]]:
-        header = self._header = json.loads(_line(header))
+    def _resume(self) -> list[dict[str, Any]]:
         self.store.mkdir(exist_ok=True)
         found = list(self._read_log())
-        if not found or found[0] != header:
-            found = [header]
-            shutil.rmtree(self.scratch, ignore_errors=True)
+        if not found or found[0] != self._header:
+            found = [self._header]
+            if self.scratch.exists():  # gone before the log says that what it holds belongs to this header
+                _remove(self.scratch)
         self.scratch.mkdir(exist_ok=True)
-        self.records = found[1:]
         temporary = self._log_path.with_suffix(".new")
         temporary.write_bytes(b"".join(_line(record) for record in found))
         temporary.replace(self._log_path)
+        self.records = found[1:]
         self._remove_unlisted()
         return self.records
 
@@ -184,32 +199,12 @@ class Partial:
 
     def _remove_unlisted(self) -> None:
         listed = {name for record in self.records for name in record.get("files", {})}
-        for path in self.store.rglob("*"):
-            if path.is_file() and path.relative_to(self.store).as_posix() not in listed:
+        for path in sorted(self.store.rglob("*"), reverse=True):  # what a folder holds before the folder
+            if path.is_dir():
+                with suppress(OSError):  # not empty
+                    path.rmdir()
+            elif path.relative_to(self.store).as_posix() not in listed:
                 path.unlink()
-
-
-def require_free(target: Path, *, overwrite: bool) -> None:
-    """Refuse a final name that is taken by something that must not be replaced.
-
-    Parameters
-    ----------
-    target : Path
-        Final folder of the store.
-    overwrite : bool
-        Whether a finished store there gives way.
-
-    Raises
-    ------
-    StoreError
-        If the name is taken.
-    """
-    if not os.path.lexists(target):
-        return
-    if not is_complete(target):
-        raise StoreError(f"{target}: exists and is not a priors store; move it away or choose another name")
-    if not overwrite:
-        raise StoreError(f"{target}: a finished store exists; allow overwriting or choose another name")
 
 
 def sweep(folder: str | os.PathLike[str], *, keep_resumable: bool = True) -> list[Path]:
@@ -238,7 +233,7 @@ def sweep(folder: str | os.PathLike[str], *, keep_resumable: bool = True) -> lis
             lock = _lock(root)
         except (OSError, StoreError):
             continue
-        shutil.rmtree(root, ignore_errors=True)
+        _discard(root)
         os.close(lock)
         removed.append(root)
     return removed
@@ -249,7 +244,7 @@ def _line(record: dict[str, Any]) -> bytes:
 
 
 def _lock(root: Path) -> int:
-    path = root / "lock"
+    path = root / _LOCK
     while True:
         root.mkdir(parents=True, exist_ok=True)
         try:
@@ -267,6 +262,22 @@ def _lock(root: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _discard(root: Path) -> None:
+    """Remove a locked folder as far as possible; the lock goes last, so that its next owner loses nothing."""
+    with suppress(OSError):
+        for path in [path for path in root.iterdir() if path.name != _LOCK]:
+            _remove(path)
+        (root / _LOCK).unlink()
+        root.rmdir()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _is_same(descriptor: int, path: Path) -> bool:

@@ -26,7 +26,7 @@ from codecprior.core.stream import PictureInfo, StreamInfo
 from codecprior.errors import SchemaError, StoreError
 from codecprior.store.bulk import open_shards
 from codecprior.store.location import Location, is_complete, is_url, publish, sha256_of
-from codecprior.store.partial import Partial, os_errors, require_free
+from codecprior.store.partial import Partial, os_errors
 from codecprior.store.schema import (
     CHECKSUMS_FILE,
     FORMAT_VERSION,
@@ -180,15 +180,12 @@ class PassWriter:
         length = self.num_frames
         rows = self._pictures if self._reversed_length is None else self._pictures[::-1]
         pictures = picture_layouts()
-        try:
-            writes = [
+        self._wait(
+            [
                 open_shards(self._folder, layout, length).write(np.array([row[column] for row in rows], layout.dtype))
                 for column, layout in enumerate(pictures.values())
             ]
-            for write in writes:
-                write.result()
-        except ValueError as error:
-            raise self._write_error(error) from error
+        )
         metadata = {name: layout.metadata(length) for name, layout in {**self._layouts, **pictures}.items()}
         for name, document in metadata.items():
             path = self._folder / name / METADATA_FILE
@@ -260,10 +257,7 @@ class PassWriter:
         if self._in_flight is None:
             return
         record, writes = self._in_flight
-        failures = [error for write in writes if (error := write.exception()) is not None]
-        self._in_flight = None
-        if failures:
-            raise self._write_error(failures[0]) from failures[0]
+        self._wait(writes)
         files = {}
         with os_errors(self._partial.target):
             for layout in self._layouts.values():
@@ -272,6 +266,12 @@ class PassWriter:
                     with path.open("rb") as stream:
                         files[path.relative_to(self._partial.store).as_posix()] = sha256_of(stream)
         self._partial.record({**record, "files": files})
+        self._in_flight = None  # only now: a shard that failed stays failed, whatever follows
+
+    def _wait(self, writes: list[Any]) -> None:
+        failures = [error for write in writes if (error := write.exception()) is not None]
+        if failures:
+            raise self._write_error(failures[0]) from failures[0]
 
     def _write_error(self, error: BaseException) -> StoreError:
         reason = str(error).splitlines()[0]
@@ -330,13 +330,10 @@ class StoreWriter:
         self._facts = dict(attributes or {})
         self._with_frames = with_frames
         folder = Location(target).path if self._url is None else _staging(self._url)
-        if self._url is None:
-            with os_errors(folder):
-                require_free(folder, overwrite=overwrite)
-        elif not overwrite and is_complete(self._url):
+        if self._url is not None and not overwrite and is_complete(self._url):
             raise StoreError(f"{self._url}: a finished store exists; allow overwriting or choose another name")
         header = {"format_version": FORMAT_VERSION, "digest": digest, "with_frames": with_frames}
-        self._partial = Partial(folder, header)
+        self._partial = Partial(folder, header, overwrite=overwrite)
         self.scratch = self._partial.scratch
         self.resumed = self._partial.holds_work()
         self._forward: PassWriter | None = None
@@ -356,7 +353,7 @@ class StoreWriter:
     def begin(self, stream: StreamInfo, *, mv_dtype: str = "int16") -> PassWriter:
         """Start the pass over the clip.
 
-        Calling it again starts over, as needed when vectors turn out to need ``int32``.
+        Calling it again starts over, as needed when vectors turn out to need ``int32``; shards that fit are kept.
 
         Parameters
         ----------
@@ -373,8 +370,11 @@ class StoreWriter:
         Raises
         ------
         StoreError
-            If nothing can be written.
+            If nothing can be written, or the writer is closed.
         """
+        if self._reverse is not None:
+            self._reverse.abandon()
+            self._reverse = None
         self._forward = self._begin("", stream, mv_dtype, self._forward, None)
         return self._forward
 
@@ -406,6 +406,7 @@ class StoreWriter:
     def _begin(
         self, group: str, stream: StreamInfo, mv_dtype: str, previous: PassWriter | None, num_frames: int | None
     ) -> PassWriter:
+        self._require_open()
         if previous is not None:
             previous.abandon()
         facts = StoreAttributes(stream=stream, num_frames=num_frames or 0).to_dict()
@@ -422,7 +423,12 @@ class StoreWriter:
         groups = [record["group"] for record in self._partial.records]
         return groups.index(group) if group in groups else len(groups)
 
+    def _require_open(self) -> None:
+        if not self._partial.held:
+            raise StoreError(f"{self._url or self._partial.target}: this writer is closed; open another")
+
     def _require_forward(self) -> PassWriter:
+        self._require_open()
         if self._forward is None or self._forward.num_frames == 0:
             raise StoreError(f"{self._url or self._partial.target}: the stream has no frames; nothing to store")
         return self._forward
@@ -459,7 +465,7 @@ class StoreWriter:
             self._write_checksums({METADATA_FILE: hashlib.sha256(document).hexdigest()})
             (store / METADATA_FILE).write_bytes(document)
         if self._url is None:
-            self._partial.publish(overwrite=self._overwrite)
+            self._partial.publish()
         else:
             publish(self._partial.store, self._url, overwrite=self._overwrite)
             self._partial.remove()
@@ -504,6 +510,6 @@ def _staging(url: str) -> Path:
     folder = Path(tempfile.gettempdir()) / f"codecprior-{os.getuid()}"
     with os_errors(folder):
         folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.stat().st_uid != os.getuid():
+        if folder.lstat().st_uid != os.getuid():
             raise StoreError(f"{folder}: belongs to another user; set TMPDIR to a folder of your own")
     return folder / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.zarr"

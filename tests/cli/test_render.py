@@ -99,6 +99,7 @@ def test_dry_run_names_the_file_and_writes_none(store: Path, tmp_path: Path, mon
         (["-o", "a.gif"], "use .png or .mp4"),
         (["-o", "a.mp4", "--frame", "1"], "--frame makes one picture"),
         (["-o", "a.png", "--start", "1"], "use --frame for one picture"),
+        (["--frame", "1", "--fps", "5"], "--fps is for clips"),
         (["--fps", "0"], "give a number above 0"),
         (["--fps", "1/0"], "give a number above 0"),
         (["--kind", "flow"], "'overview'"),

@@ -1,0 +1,111 @@
+"""Size and random crops of a store against the layouts that people use: .npy files per frame, and HDF5."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin  # noqa: F401 - registers the codec that the exported file uses
+import numpy as np
+
+import codecprior
+from benchmarks.material import BUILD, stream
+from benchmarks.measure import compare, machine, write
+from benchmarks.tracing import extract_stream, show
+from codecprior.interop.convert import export_store
+
+__all__ = ["run"]
+
+_FRAMES, _SIDE, _CROPS = 15, 256, 40
+
+
+def run() -> None:
+    """Measure and write ``storage.json``."""
+    before = machine()
+    results: dict[str, Any] = {}
+    for name, qp in (("bigbuckbunny", 32), ("bikes", 32)):
+        store = BUILD / f"{name}-priors.zarr"
+        if not store.exists():
+            extract_stream(stream(name, qp), store)
+        priors = codecprior.open_store(store)
+        npy, hdf5, gzip = (BUILD / f"{name}-{kind}" for kind in ("npy", "blosc.h5", "gzip.h5"))
+        if not npy.exists():
+            export_store(priors, npy, "cpgd-net")
+        if not hdf5.exists():
+            export_store(priors, hdf5, "hdf5")
+        if not gzip.exists():
+            _write_gzip(priors, gzip)
+        sizes = {
+            "store": priors.info()["stored_bytes"],
+            ".npy": sum(file.stat().st_size for file in npy.rglob("*.npy")),
+            "HDF5 blosc": hdf5.stat().st_size,
+            "HDF5 gzip": gzip.stat().st_size,
+        }
+        sizes = {kind: {"bytes_per_frame": round(size / len(priors)), "ratio": round(size / sizes["store"], 2)} for kind, size in sizes.items()}
+        print(f"{name}, QP {qp}: bytes per frame")
+        for kind, facts in sizes.items():
+            print(f"  {kind:20s} {facts['bytes_per_frame']:9d}  {facts['ratio']:.2f} times the store")
+        crops = _crops(priors)
+        comparison = compare(
+            "store",
+            {
+                "store": lambda: _read_store(store, crops),
+                ".npy": lambda: _read_npy(npy, crops),
+                "HDF5 blosc": lambda: _read_hdf5(hdf5, crops),
+                "HDF5 gzip": lambda: _read_hdf5(gzip, crops),
+            },
+            turns=5,
+        )
+        show(f"{_CROPS} random crops of {_FRAMES}x{_SIDE}x{_SIDE}, L0 vectors and luma residual", comparison)
+        results[f"{name}, QP {qp}, size"] = sizes
+        results[f"{name}, QP {qp}, {_CROPS} crops"] = comparison
+    write("storage", before, results)
+
+
+def _crops(priors: codecprior.PriorsStore) -> list[tuple[int, int, int]]:
+    random = np.random.default_rng(0)
+    width, height = priors.size
+    return [
+        (
+            int(random.integers(len(priors) - _FRAMES)),
+            int(random.integers((width - _SIDE) // 4 + 1)) * 4,
+            int(random.integers((height - _SIDE) // 4 + 1)) * 4,
+        )
+        for _ in range(_CROPS)
+    ]
+
+
+def _read_store(path: Path, crops: list[tuple[int, int, int]]) -> None:
+    priors = codecprior.open_store(path).select("mv_l0", "residual_y")
+    for t, x, y in crops:
+        arrays = priors[t : t + _FRAMES].crop(x, y, _SIDE, _SIDE).load().arrays
+        assert arrays["residual_y"].shape == (_FRAMES, _SIDE, _SIDE)
+
+
+def _read_npy(root: Path, crops: list[tuple[int, int, int]]) -> None:
+    vectors, residuals = (sorted((root / kind).rglob("*.npy")) for kind in ("MVs", "resi"))
+    for t, x, y in crops:
+        first = min(t, len(vectors) - _FRAMES)
+        for mv, residual in zip(vectors[first : first + _FRAMES], residuals[first : first + _FRAMES], strict=True):
+            np.load(mv)[:, y // 4 : (y + _SIDE) // 4, x // 4 : (x + _SIDE) // 4].copy()
+            np.load(residual)[y : y + _SIDE, x : x + _SIDE].copy()
+
+
+def _read_hdf5(path: Path, crops: list[tuple[int, int, int]]) -> None:
+    with h5py.File(path) as file:
+        vectors, residuals = file["mv_l0"], file["residual_y"]
+        for t, x, y in crops:
+            vectors[t : t + _FRAMES, y // 4 : (y + _SIDE) // 4, x // 4 : (x + _SIDE) // 4]
+            residuals[t : t + _FRAMES, y : y + _SIDE, x : x + _SIDE]
+
+
+def _write_gzip(priors: codecprior.PriorsStore, path: Path) -> None:
+    """The same arrays with h5py's own means: chunks of one frame, gzip."""
+    clip = priors.coded.load().arrays
+    unfinished = path.with_suffix(".unfinished")
+    with h5py.File(unfinished, "w") as file:
+        for name, values in clip.items():
+            file.create_dataset(name, data=values, chunks=(1, *values.shape[1:]), compression="gzip", compression_opts=4)
+    shutil.move(unfinished, path)
