@@ -18,7 +18,7 @@ from codecprior.interop.convert import export_store
 
 __all__ = ["run"]
 
-_FRAMES, _SIDE, _CROPS = 15, 256, 40
+_FRAMES, _SIDE, _CROPS = 15, 256, 200
 
 
 def run() -> None:
@@ -48,16 +48,18 @@ def run() -> None:
         for kind, facts in sizes.items():
             print(f"  {kind:20s} {facts['bytes_per_frame']:9d}  {facts['ratio']:.2f} times the store")
         crops = _crops(priors)
-        comparison = compare(
-            "store",
-            {
-                "store": lambda: _read_store(store, crops),
-                ".npy": lambda: _read_npy(npy, crops),
-                "HDF5 blosc": lambda: _read_hdf5(hdf5, crops),
-                "HDF5 gzip": lambda: _read_hdf5(gzip, crops),
-            },
-            turns=5,
-        )
+        files = [sorted((npy / kind).rglob("*.npy")) for kind in ("MVs", "resi")]
+        with h5py.File(hdf5) as blosc_file, h5py.File(gzip) as gzip_file:
+            comparison = compare(
+                "store",
+                {
+                    "store": lambda: _read_store(priors, crops),
+                    ".npy": lambda: _read_npy(*files, crops),
+                    "HDF5 blosc": lambda: _read_hdf5(blosc_file, crops),
+                    "HDF5 gzip": lambda: _read_hdf5(gzip_file, crops),
+                },
+                turns=5,
+            )
         show(f"{_CROPS} random crops of {_FRAMES}x{_SIDE}x{_SIDE}, L0 vectors and luma residual", comparison)
         results[f"{name}, QP {qp}, size"] = sizes
         results[f"{name}, QP {qp}, {_CROPS} crops"] = comparison
@@ -77,15 +79,14 @@ def _crops(priors: codecprior.PriorsStore) -> list[tuple[int, int, int]]:
     ]
 
 
-def _read_store(path: Path, crops: list[tuple[int, int, int]]) -> None:
-    priors = codecprior.open_store(path).select("mv_l0", "residual_y")
+def _read_store(priors: codecprior.PriorsStore, crops: list[tuple[int, int, int]]) -> None:
+    selected = priors.select("mv_l0", "residual_y")
     for t, x, y in crops:
-        arrays = priors[t : t + _FRAMES].crop(x, y, _SIDE, _SIDE).load().arrays
+        arrays = selected[t : t + _FRAMES].crop(x, y, _SIDE, _SIDE).load().arrays
         assert arrays["residual_y"].shape == (_FRAMES, _SIDE, _SIDE)
 
 
-def _read_npy(root: Path, crops: list[tuple[int, int, int]]) -> None:
-    vectors, residuals = (sorted((root / kind).rglob("*.npy")) for kind in ("MVs", "resi"))
+def _read_npy(vectors: list[Path], residuals: list[Path], crops: list[tuple[int, int, int]]) -> None:
     for t, x, y in crops:
         first = min(t, len(vectors) - _FRAMES)
         for mv, residual in zip(vectors[first : first + _FRAMES], residuals[first : first + _FRAMES], strict=True):
@@ -93,12 +94,11 @@ def _read_npy(root: Path, crops: list[tuple[int, int, int]]) -> None:
             np.load(residual)[y : y + _SIDE, x : x + _SIDE].copy()
 
 
-def _read_hdf5(path: Path, crops: list[tuple[int, int, int]]) -> None:
-    with h5py.File(path) as file:
-        vectors, residuals = file["mv_l0"], file["residual_y"]
-        for t, x, y in crops:
-            vectors[t : t + _FRAMES, y // 4 : (y + _SIDE) // 4, x // 4 : (x + _SIDE) // 4]
-            residuals[t : t + _FRAMES, y : y + _SIDE, x : x + _SIDE]
+def _read_hdf5(file: h5py.File, crops: list[tuple[int, int, int]]) -> None:
+    vectors, residuals = file["mv_l0"], file["residual_y"]
+    for t, x, y in crops:
+        vectors[t : t + _FRAMES, y // 4 : (y + _SIDE) // 4, x // 4 : (x + _SIDE) // 4]
+        residuals[t : t + _FRAMES, y : y + _SIDE, x : x + _SIDE]
 
 
 def _write_gzip(priors: codecprior.PriorsStore, path: Path) -> None:

@@ -29,7 +29,7 @@ from vvc_wrappers.trace_format import (
     slot_arrays,
     stream_error,
 )
-from vvc_wrappers.vvdec import retry_single_threaded
+from vvc_wrappers.vvdec import require_readable, retry_single_threaded
 
 __all__ = ["BitstreamInput", "Probe", "ProbeOptions", "probe_argv"]
 
@@ -138,6 +138,8 @@ class Probe:
 
         Raises
         ------
+        MediaError
+            If the file cannot be read.
         BitstreamError
             If the stream is broken.
         UnsupportedStreamError
@@ -154,18 +156,21 @@ class Probe:
 
     def _decode(self, source: BitstreamInput, threads: int | None, name: str) -> Iterator[FramePriors]:
         options = replace(self.options, threads=threads)
+        pieces: Iterable[bytes] | None = None
+        if isinstance(source, (str, Path)):
+            require_readable(Path(source))
+            path = str(Path(source).absolute())  # which looks like no option and is not "-"
+        else:
+            path = "-"
+            pieces = source() if callable(source) else source
         with ExitStack() as stack:
             slots = stack.enter_context(closing(_SharedSlots()))
-            path = os.fspath(source) if isinstance(source, (str, Path)) else "-"
             argv = probe_argv(str(self.program.path), options, slots.memory_fd, slots.child_fd, path)
             process = stack.enter_context(
-                Process(argv, stdin=path == "-", pass_fds=(slots.memory_fd, slots.child_fd))
+                Process(argv, stdin=pieces is not None, pass_fds=(slots.memory_fd, slots.child_fd))
             )
             slots.close_child_end()
-            feeder = None
-            if not isinstance(source, (str, Path)):
-                pieces = source() if callable(source) else source
-                feeder = stack.enter_context(Feeder(process, pieces))
+            feeder = stack.enter_context(Feeder(process, pieces)) if pieces is not None else None
             ended = yield from self._pictures(process, feeder, slots, name)
             if feeder:
                 feeder.finish()

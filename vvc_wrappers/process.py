@@ -359,18 +359,23 @@ class Feeder:
 
     def _run(self) -> None:
         try:
-            with self._process.stdin as pipe, closing_generator(self._pieces) as pieces:
+            with self._process.stdin as pipe:
+                self._write_all(pipe.fileno())
+        finally:
+            self._waiting = False
+
+    def _write_all(self, pipe: int) -> None:
+        try:
+            with closing_generator(self._pieces) as pieces:
                 for piece in pieces:
                     self._waiting = False
-                    if not _write(pipe.fileno(), piece):
+                    if not _write(pipe, piece):
                         self._refused = True
                         break
                     self._waiting = True
         except BaseException as error:  # whatever it is, it belongs to the thread that reads
             self._error = error
-            self._process.kill()
-        finally:
-            self._waiting = False
+            self._process.kill()  # before the pipe is closed, which would look like the end of the input
 
 
 @contextlib.contextmanager

@@ -154,7 +154,7 @@ def parse_event(line: bytes) -> Event:
     try:
         fields = json.loads(line)
         return _PARSERS[fields.pop("event")](fields)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise TraceError(f"the tracing decoder wrote {line[:80]!r}, which is not in its format ({error!r})") from error
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from codecprior.errors import BitstreamError, CodecpriorError, MediaError, ToolFailedError, ToolTimeoutError
-from vvc_wrappers.process import CHUNK_BYTES, Process
+from vvc_wrappers.process import CHUNK_BYTES, Process, closing_generator
 from vvc_wrappers.tools import Program, find_vvdecapp
 from vvc_wrappers.trace_format import ErrorEvent, stream_error
 
-__all__ = ["VVdeC", "decoder_error", "retry_single_threaded", "vvdecapp_argv"]
+__all__ = ["VVdeC", "decoder_error", "require_readable", "retry_single_threaded", "vvdecapp_argv"]
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class VVdeC:
         ToolTimeoutError
             If it is stalled even without threads.
         """
-        _require_readable(stream)
+        require_readable(stream)
         yield from retry_single_threaded(lambda threads: self._attempt(stream, threads), self.threads)
 
     def decode_to_md5(self, stream: Path) -> str:
@@ -164,9 +164,10 @@ def retry_single_threaded(decode: Callable[[int | None], Iterator[_T]], threads:
     """
     given = 0
     try:
-        for item in decode(threads):
-            given += 1
-            yield item
+        with closing_generator(decode(threads)) as items:
+            for item in items:
+                given += 1
+                yield item
     except ToolTimeoutError as error:
         if threads == 0:
             raise
@@ -207,7 +208,19 @@ def _read_block(process: Process) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _require_readable(stream: Path) -> None:
+def require_readable(stream: Path) -> None:
+    """Insist that a stream can be opened.
+
+    Parameters
+    ----------
+    stream : pathlib.Path
+        File.
+
+    Raises
+    ------
+    MediaError
+        If it cannot be opened for reading.
+    """
     try:
         with stream.open("rb"):
             pass

@@ -180,6 +180,13 @@ class VVencOptions:
         """What goes to VVenC by name: the GOP structure, with ``extra`` over it."""
         return {**_GOP_SETTINGS[self.gop], **{key.lower(): value for key, value in self.extra.items()}}
 
+    @property
+    def identity(self) -> dict[str, object]:
+        """What decides the stream, as JSON values: options that give the same stream have the same identity."""
+        threads = None if self.threads <= _MAX_SAME_STREAM_THREADS else self.threads
+        rate = {"qp": self.qp, "bitrate": self.bitrate}
+        return {"preset": self.preset, **rate, "bit_depth": self.bit_depth, "threads": threads, "vvenc": self.settings}
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeResult:

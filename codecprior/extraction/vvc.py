@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from codecprior.core.priors import FramePriors
 from codecprior.core.stream import StreamInfo
-from codecprior.errors import ExtractionError, MediaError, ToolError
+from codecprior.errors import ConfigError, ExtractionError, MediaError, StoreError
 from codecprior.extraction.backend import Backend, Trace
 from codecprior.media.bitstream import BitstreamSource
 from codecprior.media.opening import open_source
 from codecprior.media.raw import RawFormat
 from codecprior.media.source import FrameSource, SourceInfo
 from vvc_wrappers.probe import BitstreamInput, Probe, ProbeOptions
+from vvc_wrappers.tools import Program, find_probe, find_vvenc
 from vvc_wrappers.vvenc import EncodeResult, PixelFormat, VideoFormat, VVenC, VVencOptions
 
 __all__ = ["VvcBackend", "encode_file", "video_format"]
@@ -39,19 +42,17 @@ class VvcBackend(Backend):
     decoder_threads: int | None = None
 
     def pictures(self, trace: Trace) -> Iterator[FramePriors]:
-        options = ProbeOptions(
-            threads=self.decoder_threads, with_frames=trace.with_frames, wide_mv=trace.wide_mv
-        )
+        options = ProbeOptions(threads=self.decoder_threads, with_frames=trace.with_frames, wide_mv=trace.wide_mv)
+        probe = Probe(options, _decoder_program())
         if isinstance(trace.source, BitstreamSource):
-            return self._trace_coded(trace.source, Probe(options))
-        return self._trace_frames(trace.source, trace, Probe(options))
+            return self._trace_coded(trace.source, probe)
+        return self._trace_frames(trace.source, trace, probe)
 
     def facts(self, source: FrameSource | BitstreamSource) -> dict[str, Any]:
-        probe = Probe().program
-        decoder = {"name": "VVdeC (codecprior-probe)", "version": probe.version, "arguments": []}
+        decoder = {"name": "VVdeC (codecprior-probe)", "version": _decoder_program().version, "arguments": []}
         if isinstance(source, BitstreamSource):
             return {"encoder": None, "decoder": decoder}
-        encoder = VVenC(video_format(source.info), self.encoder)
+        encoder = self._encoder_for(source)
         program = encoder.program
         arguments = list(encoder.command[1:])
         return {
@@ -59,11 +60,9 @@ class VvcBackend(Backend):
             "decoder": decoder,
         }
 
-    def digest_facts(self) -> dict[str, Any]:
-        options = asdict(self.encoder)
-        # Neither changes a single sample.
-        del options["threads"]
-        return {"codec": "vvc", "encoder": options}
+    def identity(self, source: FrameSource | BitstreamSource) -> dict[str, Any]:
+        encoder = None if isinstance(source, BitstreamSource) else self.encoder.identity
+        return {"codec": "vvc", "encoder": encoder}
 
     def _trace_coded(self, source: BitstreamSource, probe: Probe) -> Iterator[FramePriors]:
         bare = source.container == "annexb"
@@ -76,16 +75,17 @@ class VvcBackend(Backend):
             yield replace(frame, stream=stream, picture=replace(frame.picture, pts_seconds=pts))
 
     def _trace_frames(self, source: FrameSource, trace: Trace, probe: Probe) -> Iterator[FramePriors]:
-        times: list[float] = []
+        times: list[float]
         pictures: BitstreamInput
         if trace.bitstream.exists():
-            pictures = trace.bitstream
-            times = [frame.pts_seconds for frame in source.frames(reverse=trace.reverse)]
+            times, pictures = json.loads(_times_file(trace.bitstream).read_text()), trace.bitstream
         else:
+            times = []
             pictures = self._encode(source, trace, times)
         count = 0
         for count, frame in enumerate(probe.pictures(pictures, name=str(source.info.path)), 1):
             stream = _as_source(frame.stream, source.info)
+            # A frame's time is noted before the encoder sees the frame.
             picture = replace(frame.picture, pts_seconds=times[count - 1])
             yield replace(frame, stream=stream, picture=picture)
         if count != len(times):
@@ -99,12 +99,17 @@ class VvcBackend(Backend):
                 times.append(frame.pts_seconds)
                 yield frame.buffers()
 
-        unfinished = trace.bitstream.with_name(trace.bitstream.name + ".unfinished")
-        with unfinished.open("wb") as file, closing(VVenC(video_format(source.info), self.encoder).stream(planes())) as chunks:
+        with (
+            _appearing_whole(trace.bitstream) as keep,
+            closing(self._encoder_for(source).stream(planes())) as chunks,
+        ):
             for chunk in chunks:
-                file.write(chunk)
+                keep(chunk)
                 yield chunk
-        unfinished.replace(trace.bitstream)
+            _times_file(trace.bitstream).write_text(json.dumps(times))
+
+    def _encoder_for(self, source: FrameSource) -> VVenC:
+        return VVenC(video_format(source.info), self.encoder, program=_encoder_program())
 
 
 def encode_file(

@@ -82,7 +82,7 @@ class Partial:
             try:
                 self._restore_replaced()
                 self._require_free()
-                self.records = self._resume()
+                self._resume()
             except BaseException:
                 self._unlock()
                 raise
@@ -164,7 +164,7 @@ class Partial:
         else:
             self._replaced.rename(self.target)
 
-    def _resume(self) -> list[dict[str, Any]]:
+    def _resume(self) -> None:
         self.store.mkdir(exist_ok=True)
         found = list(self._read_log())
         if not found or found[0] != self._header:
@@ -175,9 +175,8 @@ class Partial:
         temporary = self._log_path.with_suffix(".new")
         temporary.write_bytes(b"".join(_line(record) for record in found))
         temporary.replace(self._log_path)
-        self.records = found[1:]
+        self.records: list[dict[str, Any]] = found[1:]
         self._remove_unlisted()
-        return self.records
 
     def _read_log(self) -> Iterator[dict[str, Any]]:
         with suppress(FileNotFoundError, ValueError, AttributeError), self._log_path.open("rb") as log:

@@ -42,9 +42,10 @@ def frame(stream, t):
 def store(tmp_path):
     stream = StreamInfo(codec="vvc", coded_size=(16, 16), bit_depth=10, chroma_format="4:2:0")
     path = tmp_path / "clip.zarr"
-    with StoreWriter(path, stream, digest="test") as writer:
+    with StoreWriter(path, digest="test") as writer:
+        forward = writer.begin(stream)
         for t in range(5):
-            writer.append(frame(stream, t))
+            forward.append(frame(stream, t))
         writer.finish()
     return path
 

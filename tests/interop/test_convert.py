@@ -32,9 +32,10 @@ def make_store(make_clip, tmp_path):
         path = tmp_path / name
         facts = {"encoder": {"name": "vvenc"}}
         mv_dtype = str(frames[0].mv_l0.dtype)
-        with StoreWriter(path, frames[0].stream, digest="test", attributes=facts, mv_dtype=mv_dtype) as writer:
+        with StoreWriter(path, digest="test", attributes=facts) as writer:
+            forward = writer.begin(frames[0].stream, mv_dtype=mv_dtype)
             for frame in frames:
-                writer.append(frame)
+                forward.append(frame)
             writer.finish()
         assert verify(path).ok
         return open_store(path)
@@ -119,10 +120,11 @@ def test_a_crop_is_refused(make_store, tmp_path, file_format):
 
 def test_a_reversed_pass_that_is_left_out_is_named(make_clip, tmp_path):
     frames = make_clip(3)
-    with StoreWriter(tmp_path / "clip.zarr", frames[0].stream, digest="test") as writer:
+    with StoreWriter(tmp_path / "clip.zarr", digest="test") as writer:
+        forward = writer.begin(frames[0].stream)
         for frame in frames:
-            writer.append(frame)
-        backward = writer.reverse(frames[0].stream)
+            forward.append(frame)
+        backward = writer.begin_reverse(frames[0].stream)
         for frame in frames:
             backward.append(frame)
         writer.finish()

@@ -25,9 +25,10 @@ def store(request, tmp_path_factory):
     frames = itertools.islice(Probe().pictures(CONFORMANCE / f"{name}.bit"), 4)
     path = tmp_path_factory.mktemp("real") / f"{name}.zarr"
     first = next(frames)
-    with StoreWriter(path, first.stream, digest="test") as writer:
+    with StoreWriter(path, digest="test") as writer:
+        forward = writer.begin(first.stream)
         for frame in itertools.chain([first], frames):
-            writer.append(frame)
+            forward.append(frame)
         writer.finish()
     opened = open_store(path)
     assert (opened.select("coding_flags").load().arrays["coding_flags"] & flag).any()

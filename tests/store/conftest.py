@@ -12,7 +12,7 @@ import pytest
 from codecprior.core.arrays import FRAME_ARRAYS, GRID_ARRAYS, REF_NONE, RESIDUAL_ARRAYS, PictureType, PredMode
 from codecprior.core.priors import FramePriors
 from codecprior.core.stream import PictureInfo, StreamInfo
-from codecprior.store.writer import StoreWriter
+from codecprior.store.writer import PassWriter, StoreWriter
 
 CREATED = {"created": "2024-01-01T00:00:00+00:00", "encoder": {"name": "vvenc"}}
 
@@ -73,6 +73,11 @@ def make_frame(stream: StreamInfo, index: int, **options: Any) -> FramePriors:
     )
 
 
+def append_frames(clip: PassWriter, stream: StreamInfo, indices: range, **options: Any) -> None:
+    for index in indices:
+        clip.append(make_frame(stream, index, **options))
+
+
 def write_store(
     path: Path | str,
     stream: StreamInfo,
@@ -83,14 +88,12 @@ def write_store(
     reverse: bool = False,
     **options: Any,
 ) -> None:
-    kinds = {"with_frames": with_frames, "mv_dtype": mv_dtype}
-    with StoreWriter(path, stream, digest="made up", attributes=CREATED, **kinds, **options) as writer:  # type: ignore[arg-type]
-        for index in range(count):
-            writer.append(make_frame(stream, index, **kinds))
+    kinds: dict[str, Any] = {"with_frames": with_frames, "mv_dtype": mv_dtype}
+    with StoreWriter(path, digest="made up", attributes=CREATED, with_frames=with_frames, **options) as writer:
+        append_frames(writer.begin(stream, mv_dtype=mv_dtype), stream, range(count), **kinds)
         if reverse:
-            backward = writer.reverse(stream, mv_dtype=mv_dtype)
-            for index in range(count):
-                backward.append(make_frame(stream, 1000 + index, **kinds))
+            backward = writer.begin_reverse(stream, mv_dtype=mv_dtype)
+            append_frames(backward, stream, range(1000, 1000 + count), **kinds)
         writer.finish()
 
 
@@ -116,6 +119,7 @@ class Maker:
     stream = staticmethod(make_stream)
     arrays = staticmethod(make_arrays)
     frame = staticmethod(make_frame)
+    append = staticmethod(append_frames)
     write = staticmethod(write_store)
     assert_same_frame = staticmethod(assert_same_frame)
     file_bytes = staticmethod(file_bytes)

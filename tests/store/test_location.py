@@ -142,8 +142,8 @@ def test_a_failed_upload_is_resumed_without_writing_shards_again(
         patch.setattr(MemoryFileSystem, "put_file", failing_put)
         with pytest.raises(StoreError, match="run the same command again"):
             make.write(url, make.stream(), 37)
-    with StoreWriter(url, make.stream(), digest="made up") as writer:
-        assert writer.frames_done == 37
+    with StoreWriter(url, digest="made up") as writer:
+        assert writer.begin(make.stream()).frames_done == 37
     make.write(url, make.stream(), 37)
     assert is_complete(url)
 

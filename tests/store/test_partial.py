@@ -8,9 +8,8 @@ from codecprior.store.partial import partial_path
 
 
 def leave_partial(path: Path, make: Any, **options: Any) -> Path:
-    with StoreWriter(path, make.stream(), digest="x", **options) as writer:
-        for index in range(16):
-            writer.append(make.frame(make.stream(), index))
+    with StoreWriter(path, digest="x", **options) as writer:
+        make.append(writer.begin(make.stream()), make.stream(), range(16))
     partial = partial_path(path)
     assert partial.exists()
     return partial
@@ -26,8 +25,8 @@ def test_sweep_removes_temporaries_of_finished_stores_only(stored: Path, make: A
 
 
 def test_sweep_leaves_what_is_being_written(tmp_path: Path, make: Any) -> None:
-    with StoreWriter(tmp_path / "clip.zarr", make.stream(), digest="x") as writer:
-        writer.append(make.frame(make.stream(), 0))
+    with StoreWriter(tmp_path / "clip.zarr", digest="x") as writer:
+        make.append(writer.begin(make.stream()), make.stream(), range(1))
         assert sweep(tmp_path, keep_resumable=False) == []
         writer.finish()
     assert (tmp_path / "clip.zarr").exists()

@@ -127,11 +127,12 @@ def test_references_are_found_within_their_coded_video_sequence(tmp_path: Path, 
     stream = make.stream()
     pocs = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     delta = np.ones(stream.grid_shape, np.int16)
-    with StoreWriter(tmp_path / "clip.zarr", stream, digest="x") as writer:
+    with StoreWriter(tmp_path / "clip.zarr", digest="x") as writer:
+        clip = writer.begin(stream)
         for index, (cvs, poc) in enumerate(pocs):
             picture = PictureInfo(poc=poc, decode_order=index, cvs=cvs, picture_type=PictureType.B, slice_qp=30)
             arrays = {"ref_poc_delta_l0": delta, "ref_poc_delta_l1": -5 * delta}
-            writer.append(FramePriors(**{**vars(make.frame(stream, index)), "picture": picture, **arrays}))
+            clip.append(FramePriors(**{**vars(make.frame(stream, index)), "picture": picture, **arrays}))
         writer.finish()
     frames = list(open_store(tmp_path / "clip.zarr"))
     assert [int(frame.ref_frame_index(0)[0, 0]) for frame in frames] == [1, 2, -1, 4, 5, -1]
@@ -198,9 +199,8 @@ def test_nothing_at_the_path_is_not_found(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_store_is_named(tmp_path: Path, make: Any) -> None:
-    with StoreWriter(tmp_path / "clip.zarr", make.stream(), digest="x") as writer:
-        for index in range(20):
-            writer.append(make.frame(make.stream(), index))
+    with StoreWriter(tmp_path / "clip.zarr", digest="x") as writer:
+        make.append(writer.begin(make.stream()), make.stream(), range(20))
     with pytest.raises(IncompleteStoreError, match=r"\.clip\.zarr\.partial.*run the same extract again"):
         open_store(tmp_path / "clip.zarr")
     with pytest.raises(StoreNotFoundError):

@@ -72,8 +72,8 @@ def test_values_that_contradict_each_other_are_found(
 ) -> None:
     stream = make.stream(bit_depth=10)
     frame = make.frame(stream, 0, with_frames=True)
-    with StoreWriter(tmp_path / "clip.zarr", stream, digest="x", with_frames=True) as writer:
-        writer.append(FramePriors(**{**vars(frame), name: np.full_like(frame.require(name), value)}))
+    with StoreWriter(tmp_path / "clip.zarr", digest="x", with_frames=True) as writer:
+        writer.begin(stream).append(FramePriors(**{**vars(frame), name: np.full_like(frame.require(name), value)}))
         writer.finish()
     assert any(reason in problem for problem in verify(tmp_path / "clip.zarr").problems)
 

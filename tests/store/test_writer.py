@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +53,13 @@ def test_every_frame_comes_back_bit_by_bit(
 def test_buffers_may_be_reused_once_append_returns(tmp_path: Path, make: Any) -> None:
     stream = make.stream(136, 72)
     slots = [make.arrays(stream, index) for index in range(2)]
-    with StoreWriter(tmp_path / "clip.zarr", stream, digest="x") as writer:
+    with StoreWriter(tmp_path / "clip.zarr", digest="x") as writer:
+        clip = writer.begin(stream)
         for index in range(40):
             frame = make.frame(stream, index)
             for name, array in frame.arrays().items():
                 slots[index % 2][name][...] = array
-            writer.append(FramePriors(**{**vars(frame), **slots[index % 2]}))
+            clip.append(FramePriors(**{**vars(frame), **slots[index % 2]}))
         writer.finish()
     for index, found in enumerate(open_store(tmp_path / "clip.zarr")):
         make.assert_same_frame(found, make.frame(stream, index))
@@ -94,9 +97,10 @@ def test_xarray_opens_a_store_with_named_dimensions(stored: Path, make: Any) -> 
 def test_an_all_zero_shard_has_no_file_and_reads_as_zeros(tmp_path: Path, make: Any) -> None:
     stream = make.stream()
     zeros = {f"residual_{plane}": np.zeros(stream.plane_shape(plane), np.int16) for plane in "yuv"}
-    with StoreWriter(tmp_path / "clip.zarr", stream, digest="x") as writer:
+    with StoreWriter(tmp_path / "clip.zarr", digest="x") as writer:
+        clip = writer.begin(stream)
         for index in range(20):
-            writer.append(FramePriors(**{**vars(make.frame(stream, index)), **zeros}))
+            clip.append(FramePriors(**{**vars(make.frame(stream, index)), **zeros}))
         writer.finish()
     assert [path.name for path in (tmp_path / "clip.zarr" / "residual_y").iterdir()] == ["zarr.json"]
     assert not open_store(tmp_path / "clip.zarr").select("residual_y").load().arrays["residual_y"].any()
@@ -105,14 +109,15 @@ def test_an_all_zero_shard_has_no_file_and_reads_as_zeros(tmp_path: Path, make: 
 
 def test_a_concealed_picture_has_no_priors(tmp_path: Path, make: Any) -> None:
     stream = make.stream()
-    with StoreWriter(tmp_path / "clip.zarr", stream, digest="x", with_frames=True) as writer:
+    with StoreWriter(tmp_path / "clip.zarr", digest="x", with_frames=True) as writer:
+        clip = writer.begin(stream)
         for index in range(5):
             frame = make.frame(stream, index, with_frames=True)
             if index == 3:
                 planes = {name: array for name, array in frame.arrays().items() if name.startswith("frame_")}
                 picture = type(frame.picture)(**{**vars(frame.picture), "has_priors": False})
                 frame = FramePriors(stream=stream, picture=picture, frame_index=3, box=frame.box, **planes)
-            writer.append(frame)
+            clip.append(frame)
         writer.finish()
     store = open_store(tmp_path / "clip.zarr")
     assert [picture.has_priors for picture in store.pictures] == [True, True, True, False, True]
@@ -139,17 +144,41 @@ def test_a_reversed_pass_lies_at_the_frames_it_belongs_to(tmp_path: Path, make: 
     assert report.num_frames == 2 * count
 
 
+@pytest.mark.parametrize("appended", [5, 16, 40])
+def test_a_pass_can_start_over_with_wide_vectors(tmp_path: Path, make: Any, appended: int) -> None:
+    stream = make.stream()
+    with StoreWriter(tmp_path / "clip.zarr", digest="made up", attributes=make.attributes) as writer:
+        narrow = writer.begin(stream)
+        make.append(narrow, stream, range(appended))
+        wide = writer.begin(stream, mv_dtype="int32")
+        assert wide.frames_done == 0
+        with pytest.raises(StoreError, match="this pass is closed"):
+            narrow.append(make.frame(stream, appended))
+        make.append(wide, stream, range(20), mv_dtype="int32")
+        writer.finish()
+    make.write(tmp_path / "whole.zarr", stream, 20, mv_dtype="int32")
+    assert make.file_bytes(tmp_path / "clip.zarr") == make.file_bytes(tmp_path / "whole.zarr")
+
+
+def test_a_pass_that_starts_over_drops_the_reversed_one(tmp_path: Path, make: Any) -> None:
+    stream = make.stream()
+    with StoreWriter(tmp_path / "clip.zarr", digest="x") as writer:
+        make.append(writer.begin(stream), stream, range(20))
+        make.append(writer.begin_reverse(stream), stream, range(20))
+        make.append(writer.begin(stream, mv_dtype="int32"), stream, range(20), mv_dtype="int32")
+        writer.finish()
+    assert open_store(tmp_path / "clip.zarr").reverse is None
+    assert not (tmp_path / "clip.zarr" / "reverse").exists()
+    assert verify(tmp_path / "clip.zarr").ok
+
+
 def test_a_reversed_pass_can_start_over_with_wide_vectors(tmp_path: Path, make: Any) -> None:
     stream = make.stream()
-    with StoreWriter(tmp_path / "clip.zarr", stream, digest="x") as writer:
-        for index in range(20):
-            writer.append(make.frame(stream, index))
-        narrow = writer.reverse(stream)
-        for index in range(10):
-            narrow.append(make.frame(stream, index))
-        wide = writer.reverse(stream, mv_dtype="int32")
-        for index in range(20):
-            wide.append(make.frame(stream, index, mv_dtype="int32"))
+    with StoreWriter(tmp_path / "clip.zarr", digest="x") as writer:
+        make.append(writer.begin(stream), stream, range(20))
+        make.append(writer.begin_reverse(stream), stream, range(10))
+        wide = writer.begin_reverse(stream, mv_dtype="int32")
+        make.append(wide, stream, range(20), mv_dtype="int32")
         writer.finish()
     store = open_store(tmp_path / "clip.zarr")
     assert store.reverse is not None
@@ -160,15 +189,13 @@ def test_a_reversed_pass_can_start_over_with_wide_vectors(tmp_path: Path, make: 
 
 def test_a_reversed_pass_of_another_length_is_refused(tmp_path: Path, make: Any) -> None:
     stream = make.stream()
-    with StoreWriter(tmp_path / "clip.zarr", stream, digest="x") as writer:
-        for index in range(3):
-            writer.append(make.frame(stream, index))
-        backward = writer.reverse(stream)
+    with StoreWriter(tmp_path / "clip.zarr", digest="x") as writer:
+        make.append(writer.begin(stream), stream, range(3))
+        backward = writer.begin_reverse(stream)
         backward.append(make.frame(stream, 0))
         with pytest.raises(StoreError, match="has 1 frames, the clip 3"):
             writer.finish()
-        for index in (1, 2):
-            backward.append(make.frame(stream, index))
+        make.append(backward, stream, range(1, 3))
         with pytest.raises(StoreError, match="more frames than the clip"):
             backward.append(make.frame(stream, 3))
 
@@ -176,22 +203,22 @@ def test_a_reversed_pass_of_another_length_is_refused(tmp_path: Path, make: Any)
 def test_vectors_that_do_not_fit_are_refused_not_clipped(tmp_path: Path, make: Any) -> None:
     stream = make.stream()
     arrays = {"mv_l0": np.full((*stream.grid_shape, 2), 40000, np.int32)}
-    writer = StoreWriter(tmp_path / "clip.zarr", stream, digest="x")
+    writer = StoreWriter(tmp_path / "clip.zarr", digest="x")
     with writer, pytest.raises(SchemaError, match="40000"):
-        writer.append(FramePriors(**{**vars(make.frame(stream, 0)), **arrays}))
+        writer.begin(stream).append(FramePriors(**{**vars(make.frame(stream, 0)), **arrays}))
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("array", [None, np.zeros((3, 3), np.int16)])
 def test_missing_or_misshapen_arrays_are_refused(tmp_path: Path, make: Any, array: np.ndarray | None) -> None:
     stream = make.stream()
-    writer = StoreWriter(tmp_path / "clip.zarr", stream, digest="x")
+    writer = StoreWriter(tmp_path / "clip.zarr", digest="x")
     with writer, pytest.raises(SchemaError, match=r"residual_y is .* needs \(40, 48\)"):
-        writer.append(FramePriors(**{**vars(make.frame(stream, 0)), "residual_y": array}))
+        writer.begin(stream).append(FramePriors(**{**vars(make.frame(stream, 0)), "residual_y": array}))
 
 
 def test_a_store_without_frames_is_refused(tmp_path: Path, make: Any) -> None:
-    writer = StoreWriter(tmp_path / "clip.zarr", make.stream(), digest="x")
+    writer = StoreWriter(tmp_path / "clip.zarr", digest="x")
     with writer, pytest.raises(StoreError, match="no frames"):
         writer.finish()
     assert not list(tmp_path.iterdir())
@@ -204,13 +231,11 @@ from codecprior.store import StoreWriter
 make = runpy.run_path(sys.argv[1])
 stream = make["make_stream"]()
 forward, backward = int(sys.argv[3]), int(sys.argv[4])
-writer = StoreWriter(Path(sys.argv[2]), stream, digest="made up", attributes=make["CREATED"])
-for index in range(forward):
-    writer.append(make["make_frame"](stream, index))
+writer = StoreWriter(Path(sys.argv[2]), digest="made up", attributes=make["CREATED"])
+(writer.scratch / "clip.266").write_bytes(b"stream")
+make["append_frames"](writer.begin(stream), stream, range(forward))
 if backward:
-    reverse = writer.reverse(stream)
-    for index in range(backward):
-        reverse.append(make["make_frame"](stream, 1000 + index))
+    make["append_frames"](writer.begin_reverse(stream), stream, range(1000, 1000 + backward))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -223,8 +248,8 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(tmp_path: Path, make: Any, fo
     assert child.returncode == -signal.SIGKILL
     assert not path.exists()
     assert partial_path(path).exists()
-    with StoreWriter(path, make.stream(), digest="made up") as probe:
-        done = probe.frames_done
+    with StoreWriter(path, digest="made up") as probe:
+        done = probe.begin(make.stream()).frames_done
     # The shard in flight may or may not have made it.
     assert done % 16 == 0 or done == forward
     assert max(0, forward - 32) < done + 1
@@ -236,19 +261,45 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(tmp_path: Path, make: Any, fo
 
 def interrupt(path: Path, make: Any, count: int, **options: Any) -> None:
     """Append frames and leave by an exception."""
-    with (
-        pytest.raises(KeyboardInterrupt),
-        StoreWriter(path, make.stream(), **{"digest": "made up", **options}) as writer,
-    ):
-        for index in range(count):
-            writer.append(make.frame(make.stream(), index))
+    with pytest.raises(KeyboardInterrupt), StoreWriter(path, digest="made up", **options) as writer:
+        make.append(writer.begin(make.stream()), make.stream(), range(count))
         raise KeyboardInterrupt
 
 
 def test_an_interrupted_run_keeps_its_finished_shards(tmp_path: Path, make: Any) -> None:
     interrupt(tmp_path / "clip.zarr", make, 40)
-    with StoreWriter(tmp_path / "clip.zarr", make.stream(), digest="made up") as writer:
-        assert writer.frames_done == 32
+    with StoreWriter(tmp_path / "clip.zarr", digest="made up") as writer:
+        assert writer.begin(make.stream()).frames_done == 32
+
+
+def test_scratch_files_outlive_a_killed_run_with_the_same_digest(tmp_path: Path, make: Any) -> None:
+    path = tmp_path / "clip.zarr"
+    arguments = [sys.executable, "-c", _CHILD, str(make.module), str(path), "3", "0"]
+    assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
+    for _ in range(2):
+        with StoreWriter(path, digest="made up") as writer:
+            assert writer.resumed
+            assert (writer.scratch / "clip.266").read_bytes() == b"stream"
+    with StoreWriter(path, digest="other") as writer:
+        assert not writer.resumed
+        assert list(writer.scratch.iterdir()) == []
+    assert not partial_path(path).exists()
+
+
+def test_scratch_files_are_gone_once_the_store_is_finished(tmp_path: Path, make: Any) -> None:
+    with StoreWriter(tmp_path / "clip.zarr", digest="x") as writer:
+        (writer.scratch / "folder").mkdir()
+        (writer.scratch / "folder" / "clip.266").write_bytes(b"stream")
+        make.append(writer.begin(make.stream()), make.stream(), range(1))
+        writer.finish()
+        assert not writer.scratch.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.zarr"]
+    assert not [name for name in make.file_bytes(tmp_path / "clip.zarr") if "266" in name]
+
+
+def test_a_run_that_finished_nothing_leaves_nothing(tmp_path: Path, make: Any) -> None:
+    interrupt(tmp_path / "clip.zarr", make, 15)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_damaged_shards_of_an_interrupted_run_are_written_again(tmp_path: Path, make: Any) -> None:
@@ -258,8 +309,8 @@ def test_damaged_shards_of_an_interrupted_run_are_written_again(tmp_path: Path, 
     damaged = bytearray(shard.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     shard.write_bytes(damaged)
-    with StoreWriter(path, make.stream(), digest="made up") as writer:
-        assert writer.frames_done == 16
+    with StoreWriter(path, digest="made up") as writer:
+        assert writer.begin(make.stream()).frames_done == 16
     make.write(path, make.stream(), 40)
     assert verify(path).ok
 
@@ -269,50 +320,62 @@ def test_a_torn_progress_line_is_ignored(tmp_path: Path, make: Any) -> None:
     interrupt(path, make, 40)
     log = partial_path(path) / "progress.jsonl"
     log.write_bytes(log.read_bytes()[:-10])
-    with StoreWriter(path, make.stream(), digest="made up") as writer:
-        assert writer.frames_done == 16
+    with StoreWriter(path, digest="made up") as writer:
+        assert writer.begin(make.stream()).frames_done == 16
 
 
-@pytest.mark.parametrize("change", [{"digest": "other"}, {"mv_dtype": "int32"}, {"with_frames": True}])
+@pytest.mark.parametrize("change", [{"digest": "other"}, {"with_frames": True}])
 def test_a_partial_of_other_input_or_settings_is_started_over(
     tmp_path: Path, make: Any, change: dict[str, Any]
 ) -> None:
     path = tmp_path / "clip.zarr"
     interrupt(path, make, 40)
-    with StoreWriter(path, make.stream(), **{"digest": "made up", **change}) as writer:
-        assert writer.frames_done == 0
+    with StoreWriter(path, **{"digest": "made up", **change}) as writer:
+        assert not writer.resumed
+        assert writer.begin(make.stream()).frames_done == 0
+    assert not partial_path(path).exists()
+
+
+@pytest.mark.parametrize(("size", "mv_dtype"), [((48, 40), "int32"), ((64, 40), "int16")])
+def test_a_partial_of_another_stream_or_vector_size_is_started_over(
+    tmp_path: Path, make: Any, size: tuple[int, int], mv_dtype: str
+) -> None:
+    path = tmp_path / "clip.zarr"
+    interrupt(path, make, 40)
+    with StoreWriter(path, digest="made up") as writer:
+        assert writer.resumed
+        assert writer.begin(make.stream(*size), mv_dtype=mv_dtype).frames_done == 0
     assert not partial_path(path).exists()
 
 
 def test_a_resumed_run_with_other_frames_is_refused(tmp_path: Path, make: Any) -> None:
     path = tmp_path / "clip.zarr"
     interrupt(path, make, 40)
-    writer = StoreWriter(path, make.stream(), digest="made up")
+    writer = StoreWriter(path, digest="made up")
     with writer, pytest.raises(StoreError, match=r"frame 0 is not .* remove .*\.partial"):
-        writer.append(make.frame(make.stream(), 7))
+        make.append(writer.begin(make.stream()), make.stream(), range(7, 8))
 
 
 def test_a_resumed_run_that_ends_early_is_refused(tmp_path: Path, make: Any) -> None:
     path = tmp_path / "clip.zarr"
     interrupt(path, make, 40)
-    with StoreWriter(path, make.stream(), digest="made up") as writer:
-        writer.append(make.frame(make.stream(), 0))
+    with StoreWriter(path, digest="made up") as writer:
+        make.append(writer.begin(make.stream()), make.stream(), range(1))
         with pytest.raises(StoreError, match="frame 1 is not"):
             writer.finish()
     assert not path.exists()
 
 
 def test_leaving_without_finish_makes_no_store(tmp_path: Path, make: Any) -> None:
-    with StoreWriter(tmp_path / "clip.zarr", make.stream(), digest="x") as writer:
-        for index in range(20):
-            writer.append(make.frame(make.stream(), index))
+    with StoreWriter(tmp_path / "clip.zarr", digest="x") as writer:
+        make.append(writer.begin(make.stream()), make.stream(), range(20))
     assert not (tmp_path / "clip.zarr").exists()
 
 
 def test_two_writers_of_one_store_do_not_meet(tmp_path: Path, make: Any) -> None:
-    first = StoreWriter(tmp_path / "clip.zarr", make.stream(), digest="x")
+    first = StoreWriter(tmp_path / "clip.zarr", digest="x")
     with first, pytest.raises(StoreError, match="another process is writing"):
-        StoreWriter(tmp_path / "clip.zarr", make.stream(), digest="x")
+        StoreWriter(tmp_path / "clip.zarr", digest="x")
     make.write(tmp_path / "clip.zarr", make.stream(), 3)
 
 
@@ -325,8 +388,8 @@ def test_a_finished_store_is_not_written_over(stored: Path, make: Any) -> None:
 
 def test_overwriting_replaces_the_store_at_the_end_only(stored: Path, make: Any) -> None:
     before = make.file_bytes(stored)
-    with StoreWriter(stored, make.stream(), digest="new", overwrite=True) as writer:
-        writer.append(make.frame(make.stream(), 0))
+    with StoreWriter(stored, digest="new", overwrite=True) as writer:
+        make.append(writer.begin(make.stream()), make.stream(), range(1))
         assert make.file_bytes(stored) == before
         writer.finish()
     assert len(open_store(stored)) == 1
@@ -338,20 +401,36 @@ def test_a_store_moved_aside_by_a_killed_run_comes_back(stored: Path, make: Any)
     interrupt(stored, make, 20, overwrite=True)
     stored.rename(partial_path(stored) / "replaced")
     assert not stored.exists()
-    with StoreWriter(stored, make.stream(), digest="made up", overwrite=True):
+    with StoreWriter(stored, digest="made up", overwrite=True):
         assert len(open_store(stored)) == 37
+
+
+def test_a_store_moved_aside_is_not_replaced_unless_asked_for(stored: Path, make: Any) -> None:
+    interrupt(stored, make, 20, overwrite=True)
+    stored.rename(partial_path(stored) / "replaced")
+    with pytest.raises(StoreError, match="a finished store exists"):
+        StoreWriter(stored, digest="made up")
+    assert len(open_store(stored)) == 37
+
+
+def test_a_store_that_was_replaced_is_removed_if_the_run_was_killed_before_that(stored: Path, make: Any) -> None:
+    interrupt(stored, make, 20, overwrite=True)
+    shutil.copytree(stored, partial_path(stored) / "replaced")
+    make.write(stored, make.stream(), 20, overwrite=True)
+    assert len(open_store(stored)) == 20
+    assert [path.name for path in stored.parent.iterdir()] == ["clip.zarr"]
 
 
 def test_a_folder_that_is_no_store_is_never_replaced(tmp_path: Path, make: Any) -> None:
     (tmp_path / "holiday").mkdir()
     with pytest.raises(StoreError, match="is not a priors store"):
-        StoreWriter(tmp_path / "holiday", make.stream(), digest="x", overwrite=True)
+        StoreWriter(tmp_path / "holiday", digest="x", overwrite=True)
 
 
 def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path, make: Any) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot write: Not a directory"):
-        StoreWriter(tmp_path / "file" / "clip.zarr", make.stream(), digest="x")
+        StoreWriter(tmp_path / "file" / "clip.zarr", digest="x")
 
 
 _FULL_DISK = """
@@ -390,9 +469,10 @@ stream = make["make_stream"](320, 192)
 frame = make["make_frame"](stream, 0)
 from codecprior.store import StoreWriter
 from codecprior.core.priors import FramePriors
-with StoreWriter(sys.argv[2], stream, digest="x") as writer:
+with StoreWriter(sys.argv[2], digest="x") as writer:
+    clip = writer.begin(stream)
     for index in range(int(sys.argv[3])):
-        writer.append(FramePriors(**{**vars(frame), "picture": make["make_frame"](stream, 0).picture}))
+        clip.append(FramePriors(**{**vars(frame), "picture": make["make_frame"](stream, 0).picture}))
     writer.finish()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -415,10 +495,8 @@ def test_every_file_is_listed_with_its_digest(stored: Path, make: Any) -> None:
 
 
 def test_facts_are_passed_through(tmp_path: Path, make: Any) -> None:
-    with StoreWriter(
-        tmp_path / "clip.zarr", make.stream(), digest="x", attributes={"source": {"kind": "video"}}
-    ) as writer:
-        writer.append(make.frame(make.stream(), 0))
+    with StoreWriter(tmp_path / "clip.zarr", digest="x", attributes={"source": {"kind": "video"}}) as writer:
+        make.append(writer.begin(make.stream()), make.stream(), range(1))
         writer.finish({"decoder": {"name": "vvdec"}})
     attributes = json.loads((tmp_path / "clip.zarr" / "zarr.json").read_text())["attributes"]
     assert set(attributes) == {"codecprior"}
@@ -428,8 +506,35 @@ def test_facts_are_passed_through(tmp_path: Path, make: Any) -> None:
 
 
 def test_append_after_finish_is_refused(tmp_path: Path, make: Any) -> None:
-    with StoreWriter(tmp_path / "clip.zarr", make.stream(), digest="x") as writer:
-        writer.append(make.frame(make.stream(), 0))
+    with StoreWriter(tmp_path / "clip.zarr", digest="x") as writer:
+        clip = writer.begin(make.stream())
+        make.append(clip, make.stream(), range(1))
         writer.finish()
         with pytest.raises(StoreError, match="closed"):
-            writer.append(make.frame(make.stream(), 1))
+            make.append(clip, make.stream(), range(1, 2))
+
+
+def test_a_closed_writer_takes_nothing(tmp_path: Path, make: Any) -> None:
+    with StoreWriter(tmp_path / "clip.zarr", digest="x") as writer:
+        make.append(writer.begin(make.stream()), make.stream(), range(20))
+    with pytest.raises(StoreError, match="this writer is closed"):
+        writer.begin(make.stream())
+    with pytest.raises(StoreError, match="this writer is closed"):
+        writer.finish()
+    assert not (tmp_path / "clip.zarr").exists()
+
+
+def test_a_shard_that_could_not_be_written_stays_missing_and_so_does_the_store(tmp_path: Path, make: Any) -> None:
+    path = tmp_path / "clip.zarr"
+    with StoreWriter(path, digest="made up") as writer:
+        clip = writer.begin(make.stream())
+        (partial_path(path) / "store" / "qp").write_text("in the way")
+        for index in range(40):
+            with suppress(StoreError):
+                clip.append(make.frame(make.stream(), index))
+        for _ in range(2):
+            with pytest.raises(StoreError, match="cannot write"):
+                writer.finish()
+    assert not path.exists()
+    make.write(path, make.stream(), 40)
+    assert verify(path).ok

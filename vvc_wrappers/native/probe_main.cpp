@@ -25,11 +25,39 @@ using codecprior::quoted;
 
 namespace {
 
+// The decoder's threads may hang after an error, so nothing is closed.
+[[noreturn]] void leave( const std::string& kind, const std::string& message )
+{
+  emit( "{\"event\": \"error\", \"kind\": " + quoted( kind ) + ", \"message\": " + quoted( message ) + "}" );
+  _exit( 3 );
+}
+
 // Cuts an Annex B byte stream (Rec. ITU-T H.266, Annex B) into NAL units, start code included.
 class NalReader
 {
 public:
   explicit NalReader( int fd ) : m_fd( fd ) {}
+
+  // Whether the stream begins with a start code, after any number of zero bytes, which are skipped: VVdeC takes no more
+  // than one.
+  bool atStartCode()
+  {
+    for( ;; )
+    {
+      const auto first = std::find_if( m_data.begin() + m_begin, m_data.begin() + m_end, []( unsigned char c ) { return c != 0; } );
+      if( first != m_data.begin() + m_end )
+      {
+        const size_t zeros = first - m_data.begin() - m_begin;
+        m_begin += zeros > 2 ? zeros - 2 : 0;
+        return zeros >= 2 && *first == 1;
+      }
+      m_begin = std::max( m_end, m_begin + 2 ) - 2;           // two zeros may belong to the start code
+      if( !fill() )
+      {
+        return false;
+      }
+    }
+  }
 
   // Next NAL unit; valid until the next call. Size 0: end of the stream.
   std::pair<unsigned char*, size_t> next()
@@ -44,6 +72,10 @@ public:
         return take( end );
       }
       searched = std::max( m_end - m_begin, 2 * START_CODE - 1 ) - ( START_CODE - 1 );   // a code may straddle two reads
+      if( m_end - m_begin > MAX_UNIT_SIZE )
+      {
+        leave( "bitstream", "no start code within a gibibyte" );
+      }
       if( !fill() )
       {
         return take( m_end );
@@ -51,11 +83,13 @@ public:
     }
   }
 
-  bool failed() const { return m_failed; }
+  bool empty() const { return m_end == 0; }                   // before the first unit is taken
+  int  error() const { return m_error; }                       // errno of a read that failed, or 0
 
 private:
   static constexpr size_t NOT_FOUND = ~size_t( 0 );
   static constexpr size_t READ_SIZE = 1 << 20;
+  static constexpr size_t MAX_UNIT_SIZE = 1 << 30;            // VVdeC counts bytes in an int
 
   size_t findStartCode( size_t from ) const
   {
@@ -98,7 +132,7 @@ private:
       {
         continue;
       }
-      m_failed |= count < 0;
+      m_error = count < 0 ? errno : m_error;
       m_end    += count > 0 ? count : 0;
       return count > 0;
     }
@@ -107,7 +141,7 @@ private:
   int                        m_fd;
   std::vector<unsigned char> m_data;
   size_t                     m_begin = 0, m_end = 0;
-  bool                       m_failed = false;
+  int                        m_error = 0;
 };
 
 struct Arguments
@@ -151,13 +185,6 @@ Arguments parse( int argc, char** argv )
   return arguments;
 }
 
-// The decoder's threads may hang after an error, so nothing is closed.
-[[noreturn]] void leave( const std::string& kind, const std::string& message )
-{
-  emit( "{\"event\": \"error\", \"kind\": " + quoted( kind ) + ", \"message\": " + quoted( message ) + "}" );
-  _exit( 3 );
-}
-
 std::string lastError( vvdecDecoder* decoder, int code )
 {
   std::string       message = vvdec_get_error_msg( code );
@@ -198,20 +225,20 @@ void decode( vvdecDecoder* decoder, codecprior::Tracer& tracer, NalReader& reade
   vvdecAccessUnit unit;
   vvdec_accessUnit_default( &unit );
   unit.ctsValid = unit.dtsValid = true;
-  for( bool first = true;; first = false )
+  if( !reader.atStartCode() && !reader.error() )
+  {
+    leave( "bitstream", reader.empty() ? "the stream is empty" : "no start code at the beginning: not a VVC byte stream (Annex B)" );
+  }
+  for( ;; )
   {
     const auto nal = reader.next();
+    if( reader.error() )
+    {
+      leave( "bitstream", std::string( "reading the stream failed: " ) + strerror( reader.error() ) );
+    }
     if( nal.second == 0 )
     {
-      if( first )
-      {
-        leave( "bitstream", "the stream is empty" );
-      }
-      break;
-    }
-    if( first && !( nal.second > 3 && nal.first[0] == 0 && nal.first[1] == 0 && nal.first[2] <= 1 ) )
-    {
-      leave( "bitstream", "the file does not begin with a start code: not a VVC byte stream (Annex B)" );
+      return;
     }
     unit.payload     = nal.first;
     unit.payloadSize = unit.payloadUsedSize = (int) nal.second;
@@ -280,10 +307,6 @@ int main( int argc, char** argv )
   {
     NalReader reader( input );
     decode( decoder, tracer, reader );
-    if( reader.failed() )
-    {
-      leave( "bitstream", std::string( "reading the stream failed: " ) + strerror( errno ) );
-    }
     flush( decoder, tracer );
   }
   catch( const std::exception& error )
@@ -291,6 +314,10 @@ int main( int argc, char** argv )
     leave( "internal", error.what() );
   }
 
+  if( !tracer.complete() )
+  {
+    leave( "internal", "VVdeC lost a picture on its way out" );
+  }
   if( tracer.emitted() == 0 )
   {
     leave( "bitstream", "the stream holds no picture that can be decoded" );

@@ -130,6 +130,18 @@ void Tracer::pictureStarts( const Picture& picture )
   {
     return;
   }
+  try
+  {
+    attachSlot( picture );
+  }
+  catch( const std::exception& error )                        // VVdeC would take it for an error of the stream
+  {
+    fail( "internal", error.what() );
+  }
+}
+
+void Tracer::attachSlot( const Picture& picture )
+{
   const Geometry geometry = geometryOf( picture );
   if( !m_pool.configured() )
   {
@@ -149,7 +161,8 @@ void Tracer::pictureStarts( const Picture& picture )
   }
   if( picture.isCLVSS() )
   {
-    m_sequenceStarts.insert( picture.getDecodingOrderNumber() );
+    const int order = picture.getDecodingOrderNumber();       // with threads, pictures start in another order
+    m_sequenceStarts.insert( std::upper_bound( m_sequenceStarts.begin(), m_sequenceStarts.end(), order ), order );
   }
 
   const int previous = m_pool.find( &picture );               // the Picture object of one that was never output
@@ -174,8 +187,8 @@ void Tracer::pictureStarts( const Picture& picture )
 
 int Tracer::sequenceNumber( int decodeOrder ) const
 {
-  const auto after = m_sequenceStarts.upper_bound( decodeOrder );
-  return std::max<int>( (int) std::distance( m_sequenceStarts.begin(), after ) - 1, 0 );
+  const auto after = std::upper_bound( m_sequenceStarts.begin(), m_sequenceStarts.end(), decodeOrder );
+  return std::max( int( after - m_sequenceStarts.begin() ) - 1, 0 );
 }
 
 template<typename T>

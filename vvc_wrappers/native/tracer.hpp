@@ -6,8 +6,8 @@
 
 #include <cstdint>
 #include <deque>
-#include <set>
 #include <string>
+#include <vector>
 
 #include "picture_slots.hpp"
 
@@ -35,9 +35,11 @@ public:
   const std::string& failureKind() const { return m_failureKind; }
   const std::string& failure() const { return m_failure; }
   int64_t            emitted() const { return m_emitted; }
+  bool               complete() const { return m_output.empty(); }   // every picture that was output came as a frame
   SlotPool&          pool() { return m_pool; }
 
 private:
+  void attachSlot( const vvdec::Picture& picture );
   void announceStream( const vvdec::Picture& picture );
   void copyFrame( const vvdec::Picture& picture, int slot );
   void fail( const char* kind, std::string message );
@@ -46,7 +48,7 @@ private:
   SlotPool&                         m_pool;
   TracerOptions                     m_options;
   std::deque<const vvdec::Picture*> m_output;
-  std::set<int>                     m_sequenceStarts;         // decoding order of the first picture of each CVS
+  std::vector<int>                  m_sequenceStarts;         // decoding order of the first picture of each CVS
   int64_t                           m_emitted = 0;
   std::string                       m_failureKind, m_failure;
 };
