@@ -10,7 +10,8 @@ from pathlib import Path
 from benchmarks.material import BUILD, frame_folder, stream
 from benchmarks.measure import Comparison, compare, machine, write
 from codecprior.extraction.discover import SequenceInput
-from codecprior.extraction.sequence import ExtractionSettings, bitstream_beside, extract_sequence
+from codecprior.extraction.kept import bitstream_beside
+from codecprior.extraction.sequence import ExtractionSettings, extract_sequence
 from codecprior.extraction.vvc import VvcBackend, encode_file
 from codecprior.media.source import SourceKind
 from vvc_wrappers.probe import Probe, ProbeOptions

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from codecprior.core.arrays import CELL, FRAME_ARRAYS, GRID_ARRAYS, REF_NONE, RESIDUAL_ARRAYS, CodingFlag
+from codecprior.core.arrays import ARRAYS, CELL, FRAME_ARRAYS, GRID_ARRAYS, REF_NONE, RESIDUAL_ARRAYS, CodingFlag
 from codecprior.core.stream import Box, PictureInfo, StreamInfo
 from codecprior.errors import ConfigError
 
@@ -31,7 +31,7 @@ CU_DTYPE = np.dtype(
         ("mv_l1", "i4", (2,)),
     ]
 )
-"""One row per coding unit. ``x``, ``y`` in output luma samples, vectors in ``mv_scale`` units at its first cell."""
+"""One row per coding unit. ``x``, ``y`` in luma samples of the box, vectors in ``mv_scale`` units at its first cell."""
 
 
 class Flow(NamedTuple):
@@ -53,8 +53,8 @@ class Flow(NamedTuple):
 class FramePriors:
     """What the decoder knew about one frame, or about a crop of it.
 
-    Grid arrays have one value per 4x4 luma cell and cover every cell that ``box`` touches; planes cover exactly ``box``.
-    Arrays that were not asked for are None.
+    Grid arrays have one value per 4x4 luma cell and cover every cell that ``box`` touches; planes cover exactly
+    ``box``. Arrays that were not asked for are None.
 
     Parameters
     ----------
@@ -134,12 +134,13 @@ class FramePriors:
         Raises
         ------
         ConfigError
-            If the frame was read without it.
+            If the frame was read without it, or there is no such array.
         """
-        array: NDArray[Any] | None = getattr(self, name)
-        if array is None:
-            raise ConfigError(f"frame {self.frame_index} was read without {name!r}; ask for it when reading")
-        return array
+        arrays = self.arrays()
+        if name not in arrays:
+            have = ", ".join(arrays) or "no arrays"
+            raise ConfigError(f"frame {self.frame_index} was read without {name!r}; it has {have}")
+        return arrays[name]
 
     def crop(self, x: int, y: int, width: int, height: int) -> FramePriors:
         """Return the priors of a rectangle.
@@ -159,20 +160,16 @@ class FramePriors:
         Raises
         ------
         ConfigError
-            If the rectangle sticks out or starts between two chroma samples.
+            If the rectangle sticks out, or starts between two samples of a chroma plane that the frame has.
         """
-        box = self.box.within(Box(x, y, width, height))
-        first_row, first_col = (part.start for part in self.box.grid_slices)
-        rows, cols = box.grid_slices
-        grid = (slice(rows.start - first_row, rows.stop - first_row), slice(cols.start - first_col, cols.stop - first_col))
-        arrays: dict[str, NDArray[Any]] = {}
+        inner = Box(x, y, width, height)
+        box = self.box.within(inner)
+        cells = _relative(box.grid_slices, self.box.grid_slices)
+        changes: dict[str, Any] = {"box": box}
         for name, array in self.arrays().items():
-            if name[-2] == "_" and name[-1] in "yuv":
-                inner = Box(box.x - self.box.x, box.y - self.box.y, width, height)
-                arrays[name] = array[inner.plane_slices(self.stream.subsampling(name[-1]))]
-            else:
-                arrays[name] = array[grid]
-        return dataclasses.replace(self, box=box, **arrays)
+            plane = ARRAYS[name].plane
+            changes[name] = array[inner.plane_slices(self.stream.subsampling(plane)) if plane else cells]
+        return dataclasses.replace(self, **changes)
 
     def mv_pixels(self, ref_list: int = 0) -> NDArray[np.float32]:
         """Motion vectors in luma samples with their fraction.
@@ -187,7 +184,7 @@ class FramePriors:
         ndarray, shape (Hg, Wg, 2), float32
             (x, y); 0 where the list is unused.
         """
-        return self.require(f"mv_l{ref_list}").astype(np.float32) / self.stream.mv_scale
+        return self.require(f"mv_l{ref_list}").astype(np.float32) / np.float32(self.stream.mv_scale)
 
     def mv_integer(self, ref_list: int = 0) -> NDArray[np.int32]:
         """Integer part of the motion vectors, rounded down: what addresses the reference sample.
@@ -261,8 +258,8 @@ class FramePriors:
         Parameters
         ----------
         ref_list : {0, 1, "mean"}
-            Reference list, or the mean of both vectors where a block uses both lists with the same reference
-            and the one vector where it uses one.
+            Reference list. ``"mean"`` takes the mean of both vectors where a block uses both lists with the same
+            reference, its list 0 where the references differ, and the one vector where it uses one list.
 
         Returns
         -------
@@ -316,12 +313,13 @@ class FramePriors:
         return dense[top : top + self.box.height, left : left + self.box.width]
 
     def coding_units(self) -> NDArray[np.void]:
-        """List the coding units whose first cell lies in the box, in raster order of that cell.
+        """List the coding units whose first cell the box touches, in raster order of that cell.
 
         Returns
         -------
         ndarray, shape (N,), CU_DTYPE
-            Position relative to the box, size, mode, flags (edge bits removed), QP, references and vectors.
+            Position relative to the box (up to 3 samples outside), size, mode, flags (edge bits removed), QP,
+            references and vectors.
         """
         edges = CodingFlag.LEFT_EDGE | CodingFlag.TOP_EDGE
         flags = self.require("coding_flags")
@@ -336,3 +334,11 @@ class FramePriors:
         for name in ("pred_mode", "qp", "ref_poc_delta_l0", "ref_poc_delta_l1", "mv_l0", "mv_l1"):
             units[name] = self.require(name)[rows, cols]
         return units
+
+
+def _relative(inner: tuple[slice, slice], outer: tuple[slice, slice]) -> tuple[slice, slice]:
+    """Rows and columns of ``inner``, counted from the first of ``outer``."""
+    rows, cols = (
+        slice(part.start - whole.start, part.stop - whole.start) for part, whole in zip(inner, outer, strict=True)
+    )
+    return rows, cols

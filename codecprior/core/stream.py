@@ -58,7 +58,8 @@ class Box:
         fits = inner.x >= 0 and inner.y >= 0 and inner.width > 0 and inner.height > 0
         if not (fits and inner.x + inner.width <= self.width and inner.y + inner.height <= self.height):
             raise ConfigError(
-                f"crop {inner.width}x{inner.height} at ({inner.x}, {inner.y}) does not fit into {self.width}x{self.height}"
+                f"crop {inner.width}x{inner.height} at ({inner.x}, {inner.y}) does not fit "
+                f"into {self.width}x{self.height}"
             )
         return Box(self.x + inner.x, self.y + inner.y, inner.width, inner.height)
 
@@ -124,16 +125,18 @@ class StreamInfo:
 
     def subsampling(self, plane: str) -> tuple[int, int]:
         """Luma samples per sample of ``plane``, (horizontal, vertical)."""
+        if plane == "y":
+            return 1, 1
         chroma = CHROMA_SUBSAMPLING[self.chroma_format]
-        if plane not in self.planes or (plane != "y" and chroma is None):
+        if chroma is None or plane not in ("u", "v"):
             raise ConfigError(f"plane {plane!r}: a {self.chroma_format} stream has the planes {', '.join(self.planes)}")
-        return (1, 1) if plane == "y" or chroma is None else chroma
+        return chroma
 
     def plane_shape(self, plane: str) -> tuple[int, int]:
         """Rows and columns of ``plane`` in the coded picture."""
         sx, sy = self.subsampling(plane)
         width, height = self.coded_size
-        return height // sy, width // sx
+        return -(-height // sy), -(-width // sx)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
 """The temporary folder of a store that is being written: exclusive, resumable, and renamed into place at the end.
 
 ``.clip.zarr.partial/`` lies beside ``clip.zarr`` and holds ``store/`` (what becomes the store), ``scratch/`` (what its
-maker wants to find again), ``lock`` and ``progress.jsonl``: one line per finished shard, appended once the shard is whole.
-A line that was cut off, or whose files do not have the digests it lists, ends the part that a resumed run builds on.
+maker wants to find again), ``lock`` and ``progress.jsonl``: one line per finished shard, appended once the shard is
+whole. A line that was cut off, or whose files do not have the digests it lists, ends the part that a resumed run builds
+on.
 """
 
 from __future__ import annotations

