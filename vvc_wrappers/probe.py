@@ -1,4 +1,4 @@
-"""The tracing decoder as a stream of pictures: VVC in, :class:`~codecprior.core.priors.FramePriors` in display order out."""
+"""The tracing decoder: VVC in, :class:`~codecprior.core.priors.FramePriors` in display order out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -35,7 +35,7 @@ __all__ = ["BitstreamInput", "Probe", "ProbeOptions", "probe_argv"]
 
 logger = logging.getLogger(__name__)
 
-BitstreamInput = Union[str, Path, Callable[[], Iterable[bytes]], Iterable[bytes]]
+BitstreamInput = str | Path | Callable[[], Iterable[bytes]] | Iterable[bytes]
 """A file; or pieces of a byte stream, given once or by a function that can give them again."""
 
 
@@ -119,9 +119,9 @@ class Probe:
     def pictures(self, source: BitstreamInput, *, name: str = "") -> Iterator[FramePriors]:
         """Decode a stream.
 
-        Presentation times and reference frame indices are not known here: ``pts_seconds`` is 0, ``reference_frames`` empty.
-        A decoder that hangs, as VVdeC does on some broken streams, is killed, and the stream decoded once more in a single
-        thread, which ends in its real error; the pictures already delivered are not delivered again.
+        Presentation times and reference frame indices are not known here: ``pts_seconds`` is 0, ``reference_frames``
+        empty. A decoder that hangs, as VVdeC does on some broken streams, is killed, and the stream decoded once more
+        in a single thread, which ends in its real error; the pictures already delivered are not delivered again.
 
         Parameters
         ----------
@@ -133,8 +133,8 @@ class Probe:
         Returns
         -------
         iterator of FramePriors
-            Whole coded pictures, arrays read-only and valid only until the next one is asked for. A concealed picture has
-            no arrays, except frames if asked for.
+            Whole coded pictures, arrays read-only and valid only until the next one is asked for. A concealed picture
+            has no arrays, except frames if asked for.
 
         Raises
         ------
@@ -187,9 +187,9 @@ class Probe:
         for line in _lines(process, feeder):
             event = parse_event(line)
             if isinstance(event, PictureEvent):
-                with slots.held(event.slot) as arrays:
-                    if not event.picture.has_priors:
-                        arrays = {key: array for key, array in arrays.items() if key in _FRAME_NAMES}
+                with slots.held(event.slot) as held:
+                    known = held.keys() if event.picture.has_priors else held.keys() & _FRAME_NAMES
+                    arrays: dict[str, Any] = {name: held[name] for name in known}
                     stream = slots.layout.stream
                     box = Box(0, 0, *stream.coded_size)
                     yield FramePriors(stream=stream, picture=event.picture, frame_index=index, box=box, **arrays)
@@ -230,7 +230,7 @@ class _SharedSlots:
 
     @contextmanager
     def held(self, slot: int | None) -> Iterator[dict[str, NDArray[Any]]]:
-        """The arrays of a slot, which is given back at the end."""
+        """Give the arrays of a slot, which is released at the end."""
         if slot is None:
             yield {}
             return

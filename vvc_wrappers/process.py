@@ -94,27 +94,32 @@ class Watchdog:
     def __init__(self, pid: int, stall_seconds: float) -> None:
         self._pid = pid
         self._stall_seconds = stall_seconds
-        self._looked_at = time.monotonic()
-        self._idle_seconds = 0.0
-        self._cpu_seconds: float | None = None
+        self.progress()
 
     def progress(self) -> None:
         """Start to count anew: something came, or the process has a reason to be idle."""
-        self._looked_at = time.monotonic()
+        self._looked_at: float | None = None
+        self._cpu_seconds = 0.0
         self._idle_seconds = 0.0
-        self._cpu_seconds = None
 
     def stalled(self) -> bool:
-        """Return whether the process is stalled; call it about twice a second while waiting."""
-        now = time.monotonic()
-        # A parent that was stopped itself (Ctrl-Z) comes back with a long gap, which says nothing about the child.
-        self._idle_seconds += min(now - self._looked_at, 2 * _TICK_SECONDS)
-        self._looked_at = now
-        used = _cpu_seconds(self._pid)
-        if self._cpu_seconds is None:
+        """Return whether the process is stalled; call it about twice a second while waiting.
+
+        Returns
+        -------
+        bool
+            False at the first call after a beginning or progress, from which time counts.
+        """
+        now, used = time.monotonic(), _cpu_seconds(self._pid)
+        if self._looked_at is None:
             self._cpu_seconds = used
         elif abs(used - self._cpu_seconds) >= _BUSY_CPU_SECONDS:
-            self.progress()
+            self._cpu_seconds = used
+            self._idle_seconds = 0.0
+        else:
+            # A parent that was stopped itself (Ctrl-Z) comes back with a long gap, which says nothing about the child.
+            self._idle_seconds += min(now - self._looked_at, 2 * _TICK_SECONDS)
+        self._looked_at = now
         return self._idle_seconds >= self._stall_seconds
 
 

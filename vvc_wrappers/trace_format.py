@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,7 +130,7 @@ class EndEvent:
     num_pictures: int
 
 
-Event = Union[StreamEvent, PictureEvent, WarningEvent, ErrorEvent, EndEvent]
+Event = StreamEvent | PictureEvent | WarningEvent | ErrorEvent | EndEvent
 
 
 def parse_event(line: bytes) -> Event:
@@ -181,7 +181,7 @@ def _picture(fields: dict[str, Any]) -> PictureEvent:
     return PictureEvent(slot=slot if slot >= 0 else None, picture=PictureInfo(picture_type=picture_type, **fields))
 
 
-_PARSERS: Mapping[str, Any] = {
+_PARSERS: Mapping[str, Callable[[dict[str, Any]], Event]] = {
     "stream": _stream,
     "picture": _picture,
     "warning": lambda fields: WarningEvent(fields["message"]),

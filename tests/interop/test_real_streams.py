@@ -1,7 +1,6 @@
 """What a real stream has (affine, geometric, refined and combined blocks) survives the formats."""
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,18 +10,15 @@ from codecprior.interop.convert import export_store, open_import
 from codecprior.store import StoreWriter, open_store
 from vvc_wrappers.probe import Probe
 
-CONFORMANCE = Path(__file__).parents[3] / "shared" / "conformance"
 GRIDS = ("mv_l0", "mv_l1", "ref_poc_delta_l0", "ref_poc_delta_l1", "pred_mode", "coding_flags", "cu_size", "qp")
-
-pytestmark = pytest.mark.skipif(not CONFORMANCE.is_dir(), reason="needs the conformance streams")
 
 
 @pytest.fixture(
     scope="module", params=[("PROF_A_Interdigital_3", CodingFlag.AFFINE), ("GPM_A_Alibaba_3", CodingFlag.GEO)]
 )
-def store(request, tmp_path_factory):
+def store(request, conformance_dir, tmp_path_factory):
     name, flag = request.param
-    frames = itertools.islice(Probe().pictures(CONFORMANCE / f"{name}.bit"), 4)
+    frames = itertools.islice(Probe().pictures(conformance_dir / f"{name}.bit"), 4)
     path = tmp_path_factory.mktemp("real") / f"{name}.zarr"
     first = next(frames)
     with StoreWriter(path, digest="test") as writer:

@@ -1,7 +1,7 @@
 """Motion compensation of Rec. ITU-T H.266 (clause 8.5.6) in numpy, written from the standard's tables alone.
 
-It knows nothing of the decoder that is tested: translational prediction from one or two lists, 8-tap luma and 4-tap chroma
-interpolation at 1/16 luma sample, reference samples beyond the picture repeated.
+It knows nothing of the decoder that is tested: translational prediction from one or two lists, 8-tap luma and 4-tap
+chroma interpolation at 1/16 luma sample, reference samples beyond the picture repeated.
 """
 
 from __future__ import annotations

@@ -188,6 +188,30 @@ def test_children_outlive_a_fork_of_the_parent() -> None:
     assert parent.communicate(timeout=20)[0] == "alive\n"
 
 
+def test_children_die_with_the_parent_though_a_fork_of_it_lives_on() -> None:
+    parent = start_parent(
+        """
+        import os, time, warnings
+        from vvc_wrappers.process import Process
+        warnings.simplefilter("ignore")
+        with Process(["sleep", "100"]) as process:
+            fork = os.fork()
+            if fork:
+                print(process.pid, fork, flush=True)
+            time.sleep(100)
+        """
+    )
+    assert parent.stdout is not None
+    program, fork = map(int, parent.stdout.readline().split())
+    try:
+        parent.kill()
+        wait_until_gone(program)
+        assert runs(fork)
+    finally:
+        os.kill(fork, signal.SIGKILL)
+        parent.communicate()
+
+
 def test_sleeping_program_is_stalled_and_killed() -> None:
     with Process(sh("echo start; sleep 100"), stall_seconds=0.4) as process:
         assert process.read() == b"start\n"
@@ -246,8 +270,8 @@ def test_time_in_which_the_parent_was_suspended_does_not_count(monkeypatch: pyte
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     watchdog = Watchdog(os.getpid(), stall_seconds=5)
-    now = 3600.0
     assert not watchdog.stalled()
+    now = 3600.0
     for _ in range(8):
         assert not watchdog.stalled()
         now += 0.5
@@ -292,8 +316,10 @@ def test_producer_is_closed_when_the_reader_leaves() -> None:
         finally:
             closed.append(True)
 
+    pieces = endless()
+
     def reader_that_fails() -> None:
-        with Process(["cat"], stdin=True) as process, Feeder(process, endless()):
+        with Process(["cat"], stdin=True) as process, Feeder(process, pieces):
             process.read()
             raise KeyError
 

@@ -44,7 +44,7 @@ def ffmpeg() -> Program:
 
 
 def moving_texture(count: int, dtype: str = "uint8") -> list[list[memoryview]]:
-    """Smooth noise that moves by (3, 1) samples a frame; 10 bit values are four times the 8 bit ones."""
+    """A grainy texture that moves by (3, 1) samples a frame; 10 bit values are four times the 8 bit ones."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(40, 200, (HEIGHT // 8 + 8, WIDTH // 8 + 16)).astype(float)
     smooth = coarse.repeat(8, 0).repeat(8, 1)
@@ -52,7 +52,8 @@ def moving_texture(count: int, dtype: str = "uint8") -> list[list[memoryview]]:
     scale = 1 if dtype == "uint8" else 4
     frames = []
     for t in range(count):
-        luma = (smooth[t : t + HEIGHT, 3 * t : 3 * t + WIDTH] * scale).astype(dtype)
+        grain = rng.normal(0, 3, (HEIGHT, WIDTH))  # without it, VVenC takes the texture for screen content
+        luma = ((smooth[t : t + HEIGHT, 3 * t : 3 * t + WIDTH] + grain).round() * scale).astype(dtype)
         chroma = np.full((HEIGHT // 2, WIDTH // 2), 128 * scale, dtype)
         frames.append([plane.data.cast("B") for plane in (luma, chroma, chroma)])
     return frames
@@ -324,7 +325,8 @@ def test_leaving_the_stream_ends_the_encoder_and_closes_the_frames(ffmpeg: Progr
         finally:
             closed.set()
 
-    stream = VVenC(VIDEO, program=ffmpeg).stream(endless())
+    frames = endless()
+    stream = VVenC(VIDEO, program=ffmpeg).stream(frames)
     assert next(stream)
     assert encoders_running()
     stream.close()  # type: ignore[attr-defined]
