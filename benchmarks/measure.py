@@ -111,7 +111,9 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in ("numpy", "tensorstore", "zarr", "h5py", "imageio-ffmpeg")},
+        "versions": {
+            name: metadata.version(name) for name in ("numpy", "tensorstore", "zarr", "h5py", "imageio-ffmpeg")
+        },
         "codecprior": codecprior.__version__,
         "commit": commit.stdout.strip() or None,
         "load_before": os.getloadavg()[0],

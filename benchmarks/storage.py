@@ -18,6 +18,7 @@ from codecprior.interop.convert import export_store
 
 __all__ = ["run"]
 
+_QP = 32
 _FRAMES, _SIDE, _CROPS = 15, 256, 200
 
 
@@ -25,45 +26,50 @@ def run() -> None:
     """Measure and write ``storage.json``."""
     before = machine()
     results: dict[str, Any] = {}
-    for name, qp in (("bigbuckbunny", 32), ("bikes", 32)):
-        store = BUILD / f"{name}-priors.zarr"
-        if not store.exists():
-            extract_stream(stream(name, qp), store)
-        priors = codecprior.open_store(store)
-        npy, hdf5, gzip = (BUILD / f"{name}-{kind}" for kind in ("npy", "blosc.h5", "gzip.h5"))
-        if not npy.exists():
-            export_store(priors, npy, "cpgd-net")
-        if not hdf5.exists():
-            export_store(priors, hdf5, "hdf5")
-        if not gzip.exists():
-            _write_gzip(priors, gzip)
-        sizes = {
-            "store": priors.info()["stored_bytes"],
-            ".npy": sum(file.stat().st_size for file in npy.rglob("*.npy")),
-            "HDF5 blosc": hdf5.stat().st_size,
-            "HDF5 gzip": gzip.stat().st_size,
-        }
-        sizes = {kind: {"bytes_per_frame": round(size / len(priors)), "ratio": round(size / sizes["store"], 2)} for kind, size in sizes.items()}
-        print(f"{name}, QP {qp}: bytes per frame")
-        for kind, facts in sizes.items():
-            print(f"  {kind:20s} {facts['bytes_per_frame']:9d}  {facts['ratio']:.2f} times the store")
-        crops = _crops(priors)
-        files = [sorted((npy / kind).rglob("*.npy")) for kind in ("MVs", "resi")]
-        with h5py.File(hdf5) as blosc_file, h5py.File(gzip) as gzip_file:
-            comparison = compare(
-                "store",
-                {
-                    "store": lambda: _read_store(priors, crops),
-                    ".npy": lambda: _read_npy(*files, crops),
-                    "HDF5 blosc": lambda: _read_hdf5(blosc_file, crops),
-                    "HDF5 gzip": lambda: _read_hdf5(gzip_file, crops),
-                },
-                turns=5,
-            )
-        show(f"{_CROPS} random crops of {_FRAMES}x{_SIDE}x{_SIDE}, L0 vectors and luma residual", comparison)
-        results[f"{name}, QP {qp}, size"] = sizes
-        results[f"{name}, QP {qp}, {_CROPS} crops"] = comparison
+    for name in ("bigbuckbunny", "bikes"):
+        results |= _measure(name, _QP)
     write("storage", before, results)
+
+
+def _measure(name: str, qp: int) -> dict[str, Any]:
+    store = BUILD / f"{name}-priors.zarr"
+    if not store.exists():
+        extract_stream(stream(name, qp), store)
+    priors = codecprior.open_store(store)
+    npy, hdf5, gzip = (BUILD / f"{name}-{kind}" for kind in ("npy", "blosc.h5", "gzip.h5"))
+    if not npy.exists():
+        export_store(priors, npy, "cpgd-net")
+    if not hdf5.exists():
+        export_store(priors, hdf5, "hdf5")
+    if not gzip.exists():
+        _write_gzip(priors, gzip)
+    bytes_per_frame = {
+        "store": priors.info()["stored_bytes"] / len(priors),
+        ".npy": sum(file.stat().st_size for file in npy.rglob("*.npy")) / (len(priors) - 1),
+        "HDF5 blosc": hdf5.stat().st_size / len(priors),
+        "HDF5 gzip": gzip.stat().st_size / len(priors),
+    }
+    print(f"{name}, QP {qp}: bytes per frame")
+    for kind, size in bytes_per_frame.items():
+        print(f"  {kind:20s} {size:9.0f}  {size / bytes_per_frame['store']:.2f} times the store")
+    crops = _crops(priors)
+    files = [sorted((npy / kind).rglob("*.npy")) for kind in ("MVs", "resi")]
+    with h5py.File(hdf5) as blosc_file, h5py.File(gzip) as gzip_file:
+        comparison = compare(
+            "store",
+            {
+                "store": lambda: _read_store(priors, crops),
+                ".npy": lambda: _read_npy(*files, crops),
+                "HDF5 blosc": lambda: _read_hdf5(blosc_file, crops),
+                "HDF5 gzip": lambda: _read_hdf5(gzip_file, crops),
+            },
+            turns=5,
+        )
+    show(f"{_CROPS} random crops of {_FRAMES}x{_SIDE}x{_SIDE}, L0 vectors and luma residual", comparison)
+    return {
+        f"{name}, QP {qp}, bytes per frame": {kind: round(size) for kind, size in bytes_per_frame.items()},
+        f"{name}, QP {qp}, {_CROPS} crops": comparison,
+    }
 
 
 def _crops(priors: codecprior.PriorsStore) -> list[tuple[int, int, int]]:
@@ -102,10 +108,12 @@ def _read_hdf5(file: h5py.File, crops: list[tuple[int, int, int]]) -> None:
 
 
 def _write_gzip(priors: codecprior.PriorsStore, path: Path) -> None:
-    """The same arrays with h5py's own means: chunks of one frame, gzip."""
+    """Write the same arrays with h5py's own means: chunks of one frame, gzip."""
     clip = priors.coded.load().arrays
     unfinished = path.with_suffix(".unfinished")
     with h5py.File(unfinished, "w") as file:
         for name, values in clip.items():
-            file.create_dataset(name, data=values, chunks=(1, *values.shape[1:]), compression="gzip", compression_opts=4)
+            file.create_dataset(
+                name, data=values, chunks=(1, *values.shape[1:]), compression="gzip", compression_opts=4
+            )
     shutil.move(unfinished, path)
