@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 from benchmarks.material import BUILD, frame_folder, stream
 from benchmarks.measure import Comparison, compare, machine, write
 from codecprior.extraction.discover import SequenceInput
-from codecprior.extraction.kept import bitstream_beside
 from codecprior.extraction.sequence import ExtractionSettings, extract_sequence
 from codecprior.extraction.vvc import VvcBackend, encode_file
 from codecprior.media.source import SourceKind
@@ -22,13 +22,16 @@ __all__ = ["extract_stream", "run", "show"]
 
 _THREADS = 2
 _REPEAT = 5
-_STORE = BUILD / "benchmark.zarr"
 
 
 def run() -> None:
     """Measure and write ``tracing.json``."""
     before = machine()
     results = {}
+    folder = BUILD / "stores"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    stores = (folder / f"{number}.zarr" for number in count())
     for qp in (22, 32):
         coded = stream("bigbuckbunny", qp, repeat=_REPEAT)
         results[f"720p, QP {qp}"] = compare(
@@ -39,22 +42,23 @@ def run() -> None:
                 "probe with frames": lambda coded=coded: _probe(
                     coded, ProbeOptions(threads=_THREADS, with_frames=True)
                 ),
-                "stream to store": lambda coded=coded: extract_stream(coded, _STORE),
-                "codecprior extract": lambda coded=coded: _command(coded),
+                "stream to store": lambda coded=coded: extract_stream(coded, next(stores)),
+                "codecprior extract": lambda coded=coded: _command(coded, next(stores)),
             },
         )
         show(f"720p, QP {qp}", results[f"720p, QP {qp}"])
     frames = frame_folder("bigbuckbunny", 96)
-    target = BUILD / "encoded.266"
+    target = folder / "encoded.266"
     results["96 PNG frames, 720p"] = compare(
         "bare encode",
         {
             "bare encode": lambda: encode_file(frames, target, VVencOptions(threads=_THREADS)),
-            "frames to store": lambda: extract_stream(frames, _STORE, "images"),
+            "frames to store": lambda: extract_stream(frames, next(stores), "images"),
         },
         turns=5,
     )
     show("96 PNG frames, 720p", results["96 PNG frames, 720p"])
+    shutil.rmtree(folder)
     write("tracing", before, results)
 
 
@@ -69,18 +73,14 @@ def _probe(coded: Path, options: ProbeOptions) -> None:
 
 
 def extract_stream(source: Path, store: Path, kind: SourceKind = "bitstream") -> None:
-    """Extract with the default settings, into a store that is replaced if it exists."""
-    shutil.rmtree(store, ignore_errors=True)
-    if kind != "bitstream":
-        Path(bitstream_beside(str(store))).unlink(missing_ok=True)
+    """Extract with the default settings into a new store."""
     backend = VvcBackend(encoder=VVencOptions(threads=_THREADS), decoder_threads=_THREADS)
     sequence = SequenceInput(name="benchmark", path=source, kind=kind)
     extract_sequence(sequence, str(store), ExtractionSettings(backend=backend))
 
 
-def _command(coded: Path) -> None:
-    shutil.rmtree(_STORE, ignore_errors=True)
-    command = [sys.executable, "-m", "codecprior.cli", "extract", str(coded), "-o", str(_STORE)]
+def _command(coded: Path, store: Path) -> None:
+    command = [sys.executable, "-m", "codecprior.cli", "extract", str(coded), "-o", str(store)]
     subprocess.run(
         [*command, "--decoder-threads", str(_THREADS)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -21,11 +21,13 @@ _LIBRARIES: Final = (
 )
 
 
-@click.command()
+@click.command(short_help="Print the programs and libraries that are used.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Print every program and library that is used, with path and version; exit with 1 if one that is needed is missing.
+    """Print every program and library that is used, with path and version.
+
+    Exits with 1 if one that is needed is missing.
 
     \b
     codecprior doctor
@@ -64,11 +66,13 @@ def _version(distribution: str) -> str | None:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    rows = [(key, facts[key], "") for key in ("codecprior", "python", "platform")]
+    rows = [(key, facts[key]) for key in ("codecprior", "python", "platform")]
     for tool in facts["tools"]:
-        rows.append((tool["name"], tool["version"] or "-", tool["path"] or ""))
-    rows += [(name, version or "not installed", "") for name, version in facts["libraries"].items()]
-    click.echo("\n".join(line.rstrip() for line in table(rows)))
+        rows.append((tool["name"], tool["version"] or "not found"))
+        if tool["path"]:
+            rows.append(("", tool["path"]))
+    rows += [(name, version or "not installed") for name, version in facts["libraries"].items()]
+    click.echo("\n".join(table(rows)))
     for tool in facts["tools"]:
         if tool["problem"]:
             word = "missing" if tool["needed"] else "optional"

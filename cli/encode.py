@@ -16,16 +16,17 @@ from codecprior.cli.progress import progress_bar
 __all__ = ["encode"]
 
 
-@click.command()
+@click.command(short_help="Encode INPUT to a VVC stream, as 'extract' does.")
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
 @click.option("-o", "--output", metavar="OUT", type=click.Path(path_type=Path), help="[default: INPUT with .266]")
 @encoder_options
 @raw_options
 @click.option("--reverse", is_flag=True, help="Encode the frames in reversed order.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--dry-run", is_flag=True, help="Print what would be encoded to where, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def encode(
-    source: Path, output: Path | None, reverse: bool, overwrite: bool, as_json: bool, **options: Any
+    *, source: Path, output: Path | None, reverse: bool, overwrite: bool, dry_run: bool, as_json: bool, **options: Any
 ) -> None:
     """Encode INPUT (a video, a folder of frames, .yuv or .y4m) to a VVC stream, as 'extract' does.
 
@@ -37,15 +38,22 @@ def encode(
     from codecprior.extraction.vvc import encode_file
 
     if output is None:
-        output = source.resolve().with_suffix(".266") if source.is_file() else Path(f"{source.resolve()}.266")
+        named = source.resolve() if source.name in ("", "..") else source
+        output = named.with_suffix(".266") if named.is_file() else named.with_name(f"{named.name}.266")
     if output.exists() and not overwrite:
         raise ConfigError(f"{output}: exists; give --overwrite or another -o")
     raw, frame_rate = raw_format(options)
     settings = encoder_settings(options)
     if not as_json:
         click.echo(f"{source} -> {output}")
+    if dry_run:
+        if as_json:
+            click.echo(json.dumps({"input": str(source), "output": str(output)}, indent=2))
+        return
     with progress_bar(f"encode {source.name}", "frame") as progress:
-        result = encode_file(source, output, settings, raw=raw, frame_rate=frame_rate, reverse=reverse, progress=progress)
+        result = encode_file(
+            source, output, settings, raw=raw, frame_rate=frame_rate, reverse=reverse, progress=progress
+        )
     if as_json:
         click.echo(json.dumps({"output": str(output), **asdict(result)}, indent=2))
         return

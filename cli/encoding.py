@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -17,35 +18,43 @@ __all__ = ["encoder_options", "encoder_settings", "raw_format", "raw_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-
-class _FrameRate(click.ParamType):
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
-        try:
-            rate = Fraction(value)
-        except (ValueError, ZeroDivisionError):
-            rate = Fraction(0)
-        if rate <= 0:
-            self.fail(f"{value!r}: give frames per second, such as 25, 29.97 or 30000/1001", param, ctx)
-        return rate
+_PREFIXES: Final = {"": 1, "k": 10**3, "M": 10**6}
 
 
-class _Size(click.ParamType):
-    name = "size"
+def _frame_rate(text: str) -> Fraction:
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if rate <= 0:
+        raise click.BadParameter(f"{text!r}: give frames per second, such as 25, 29.97 or 30000/1001")
+    return rate
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        width, _, height = str(value).partition("x")
-        if not (width.isdecimal() and height.isdecimal()):
-            self.fail(f"{value!r}: write it as WIDTHxHEIGHT, such as 1920x1080", param, ctx)
-        return int(width), int(height)
+
+def _bit_rate(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kM]?)", text)
+    rate = round(float(found[1]) * _PREFIXES[found[2]]) if found else 0
+    if rate <= 0:
+        raise click.BadParameter(f"{text!r}: give bits per second, such as 800k, 2M or 1500000")
+    return rate
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise click.BadParameter(f"{text!r}: write it as WIDTHxHEIGHT, such as 1920x1080")
+    return int(width), int(height)
 
 
 def encoder_options(command: _Command) -> _Command:
     """Add the options of the encoder to a command."""
     options = (
-        click.option("--qp", type=click.IntRange(0, 63), help="Base quantisation parameter.  [default: 27]"),
-        click.option("--bitrate", type=int, metavar="BITS/S", help="Target bit rate, instead of --qp."),
+        click.option(
+            "--qp", metavar="N", type=click.IntRange(0, 63), help="Base quantisation parameter.  [default: 27]"
+        ),
+        click.option(
+            "--bitrate", metavar="RATE", type=_bit_rate, help="Bits per second, such as 800k or 2M, instead of --qp."
+        ),
         click.option(
             "--preset",
             type=click.Choice(["faster", "fast", "medium", "slow", "slower"]),
@@ -60,8 +69,15 @@ def encoder_options(command: _Command) -> _Command:
             show_default=True,
             help="'low-delay': every frame refers to the one before it and to no other.",
         ),
-        click.option("--threads", type=click.IntRange(1), help="Threads of the encoder.  [default: one per CPU, up to 4]"),
-        click.option("--vvenc", "extra", multiple=True, metavar="KEY=VALUE", help="Any other VVenC option; repeatable."),
+        click.option(
+            "--threads",
+            metavar="N",
+            type=click.IntRange(1),
+            help="Threads of the encoder; more than 4 change the stream.  [default: one per CPU, up to 4]",
+        ),
+        click.option(
+            "--vvenc", "extra", multiple=True, metavar="KEY=VALUE", help="Any other VVenC option; repeatable."
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -101,14 +117,17 @@ def encoder_settings(options: dict[str, Any], workers: int | None = None) -> VVe
 def raw_options(command: _Command) -> _Command:
     """Add the options that describe raw files, and the frame rate, to a command."""
     options = (
-        click.option("--size", type=_Size(), metavar="WxH", help="Frame size of .yuv files whose names do not tell."),
-        click.option("--bit-depth", type=click.IntRange(8, 16), help="Bits per sample of .yuv files."),
+        click.option("--size", metavar="WxH", type=_size, help="Frame size of .yuv files whose names do not tell."),
+        click.option("--bit-depth", metavar="N", type=click.IntRange(8, 16), help="Bits per sample of .yuv files."),
         click.option(
             "--chroma-format",
+            metavar="FORMAT",
             type=click.Choice(["4:0:0", "4:2:0", "4:2:2", "4:4:4"]),
-            help="Chroma format of .yuv files.",
+            help="Chroma format of .yuv files: 4:0:0, 4:2:0, 4:2:2 or 4:4:4.",
         ),
-        click.option("--frame-rate", type=_FrameRate(), help="Frames per second of inputs that state none."),
+        click.option(
+            "--frame-rate", metavar="RATE", type=_frame_rate, help="Frames per second of inputs that state none."
+        ),
     )
     for option in reversed(options):
         command = option(command)

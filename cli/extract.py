@@ -11,7 +11,7 @@ import click
 
 from codecprior.cli.encoding import encoder_options, encoder_settings, raw_format, raw_options
 from codecprior.cli.output import count, size
-from codecprior.cli.progress import progress_bar
+from codecprior.cli.progress import echo, progress_bar
 
 if TYPE_CHECKING:
     from codecprior.extraction.run import Job
@@ -22,7 +22,12 @@ __all__ = ["extract"]
 
 @click.command()
 @click.argument("source", metavar="INPUT", type=click.Path())
-@click.option("-o", "--output", metavar="OUT", help="The .zarr of a single sequence, or a folder or URL for a dataset.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="The .zarr of one sequence, or the folder of a dataset's stores; path or URL.  [default: beside INPUT]",
+)
 @click.option("--codec", type=click.Choice(["vvc"]), default="vvc", show_default=True, help="Codec to extract from.")
 @encoder_options
 @click.option(
@@ -32,22 +37,28 @@ __all__ = ["extract"]
     show_default=True,
     help="'both' adds a pass over the time-reversed clip, for backward propagation.",
 )
-@click.option("--with-frames", is_flag=True, help="Store the decoded pictures, too (about 90 % of the bytes then).")
+@click.option("--with-frames", is_flag=True, help="Store the decoded pictures, too: about ten times the bytes.")
 @click.option("--no-bitstream", is_flag=True, help="Do not keep the encoder's bitstream beside the store.")
 @raw_options
-@click.option("--decoder-threads", type=click.IntRange(0, 64), help="Threads of the decoder.  [default: one per CPU]")
-@click.option("--workers", type=click.IntRange(1), help="Extract this many sequences at a time in worker processes.")
-@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Extract on an existing Dask cluster that sees the same paths.")
-@click.option("--overwrite", is_flag=True, help="Replace finished stores that were made from something else.")
+@click.option(
+    "--decoder-threads", metavar="N", type=click.IntRange(0, 64), help="Threads of the decoder.  [default: one per CPU]"
+)
+@click.option("--workers", metavar="N", type=click.IntRange(1), help="Extract N sequences at a time, in processes.")
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Extract on the Dask cluster at this tcp://HOST:PORT; it must see the paths."
+)
+@click.option("--overwrite", is_flag=True, help="Replace stores that have another input or other settings.")
 @click.option("--dry-run", is_flag=True, help="Print what would be extracted to where, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.pass_context
-def extract(ctx: click.Context, source: str, output: str | None, dry_run: bool, as_json: bool, **options: Any) -> None:
+def extract(
+    ctx: click.Context, /, source: str, output: str | None, *, dry_run: bool, as_json: bool, **options: Any
+) -> None:
     """Extract coding priors from INPUT into Zarr stores.
 
-    INPUT is a video, a folder of frames, a raw .yuv or .y4m file, a VVC stream (decoded as it is), or a dataset: a folder
-    with any of these at any depth. Each sequence becomes one store. What is finished is skipped, what was interrupted is
-    continued, and a sequence that fails does not stop the others.
+    INPUT is a video, a folder of frames, a raw .yuv or .y4m file, a VVC stream (decoded as it is), or a dataset: a
+    folder with any of these at any depth. Each sequence becomes one store. What is finished is skipped, what was
+    interrupted is continued, and a sequence that fails does not stop the others.
 
     \b
     codecprior extract clip.mp4                      # clip.zarr and clip.266
@@ -73,12 +84,14 @@ def extract(ctx: click.Context, source: str, output: str | None, dry_run: bool, 
     results = []
     for result in _run(jobs, settings, workers, scheduler):
         results.append(result)
-        if not as_json:
+        if result.error is not None:
+            echo(f"Error: {result.error}", err=True)
+        elif not as_json:
             _print(result)
     if as_json:
         click.echo(json.dumps([asdict(result) for result in results], indent=2))
     failed = [result for result in results if result.status == "failed"]
-    if failed and len(jobs) > 1 and not as_json:
+    if failed and len(jobs) > 1:
         click.echo(f"\n{len(failed)} of {count(len(jobs), 'sequence')} failed:", err=True)
         for result in failed:
             click.echo(f"  {result.name}: {result.error}", err=True)
@@ -121,16 +134,13 @@ def _counted(results: Iterable[SequenceResult], total: int, progress: Any) -> It
 
 
 def _print(result: SequenceResult) -> None:
-    if result.status == "failed":
-        click.echo(f"Error: {result.error}", err=True)
-        return
     frames = count(result.num_frames, "frame")
     if result.status == "skipped":
-        click.echo(f"{result.store}: finished before, {frames}")
+        echo(f"{result.store}: finished before, {frames}")
         return
     each = size(result.stored_bytes / max(result.num_frames, 1))
     rate = result.num_frames / max(result.seconds, 1e-9)
-    click.echo(
+    echo(
         f"{result.store}: {frames}, {size(result.stored_bytes)} ({each} a frame), "
         f"{result.seconds:.1f} s ({rate:.1f} frames/s)"
     )

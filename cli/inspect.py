@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect"]
 
+_FLAGS: Final = ("skip", "merge", "affine", "geo", "ciip", "residual")
+"""Shares of the area that overlap; the others add up to the whole."""
 
-@click.command()
+
+@click.command(short_help="Print facts of a store or of one of its frames.")
 @click.argument("store", type=str)
-@click.option("--frame", "-n", type=int, help="Describe this frame (negative: from the end) instead of the whole store.")
+@click.option(
+    "--frame", "-n", metavar="N", type=int, help="Describe this frame, -1 the last, instead of the whole store."
+)
 @click.option("--reverse", is_flag=True, help="Look at the priors of the time-reversed pass.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(store: str, frame: int | None, reverse: bool, as_json: bool) -> None:
@@ -107,8 +112,9 @@ def _store_lines(facts: dict[str, Any]) -> list[str]:
     frames = facts["num_frames"]
     coded_width, coded_height = facts["coded_size"]
     coded = "" if [width, height] == facts["coded_size"] else f" (coded {coded_width}x{coded_height})"
-    rate = f", {facts['frame_rate']} frames/s" if facts["frame_rate"] else ""
     source = facts.get("source", {})
+    assumed = " (assumed)" if source.get("frame_rate_from") == "assumed" else ""
+    rate = f", {facts['frame_rate']} frames/s{assumed}" if facts["frame_rate"] else ""
     encoder, decoder = facts.get("encoder"), facts.get("decoder")
     rows = [
         ("store", facts["location"]),
@@ -133,14 +139,17 @@ def _tool(tool: dict[str, Any]) -> str:
 
 
 def _frame_lines(facts: dict[str, Any]) -> list[str]:
-    area = {name: share for name, share in facts["area"].items() if share}
+    shares = {name: f"{name.replace('_', ' ')} {share:.1%}" for name, share in facts["area"].items() if share}
+    flags = ", ".join(share for name, share in shares.items() if name in _FLAGS)
     rows = [
         ("frame", f"{facts['frame']} ({facts['pts_seconds']:.3f} s), {facts['size'][0]}x{facts['size'][1]}"),
         ("picture", f"{facts['picture_type']}, POC {facts['poc']}, decode order {facts['decode_order']}"),
         ("coded", f"{size(facts['coded_size_bytes'])}, slice QP {facts['slice_qp']}"),
         ("coding units", str(facts["coding_units"])),
-        ("area", ", ".join(f"{name} {share:.1%}" for name, share in area.items()) or "no priors"),
+        ("prediction", ", ".join(share for name, share in shares.items() if name not in _FLAGS) or "no priors"),
     ]
+    if flags:
+        rows.append(("flags", flags))
     for ref, frames in facts["reference_frames"].items():
         if frames:
             rows.append((f"references {ref.upper()}", ", ".join(map(str, frames))))
@@ -150,5 +159,7 @@ def _frame_lines(facts: dict[str, Any]) -> list[str]:
         rows.append(("QP", f"{facts['qp']['min']} to {facts['qp']['max']}"))
     if "residual_y" in facts:
         r = facts["residual_y"]
-        rows.append(("luma residual", f"{r['nonzero']:.1%} nonzero, mean |r| {r['mean_abs']}, {r['min']} to {r['max']}"))
+        rows.append(
+            ("luma residual", f"{r['nonzero']:.1%} nonzero, mean |r| {r['mean_abs']}, {r['min']} to {r['max']}")
+        )
     return table(rows)

@@ -45,11 +45,16 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except CodecpriorError as error:
-            logging.getLogger(__name__).debug("traceback", exc_info=True)
-            click.echo(f"Error: {error}", err=True)
+            reason = str(error)
+        except BrokenPipeError:  # whoever reads our output has seen enough; click ends quietly
+            raise
+        except OSError as error:
+            reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         except KeyboardInterrupt:
             click.echo("\nInterrupted. Finished work is kept; run the same command again to continue.", err=True)
             ctx.exit(130)
+        logging.getLogger(__name__).debug("traceback", exc_info=True)
+        click.echo(f"Error: {reason}", err=True)
         ctx.exit(1)
 
 
@@ -63,8 +68,8 @@ class _Commands(click.Group):
 def main(verbose: int) -> None:
     """Exact coding priors of video as arrays.
 
-    Motion vectors, reference pictures, block modes, QP and residual samples that the VVC decoder really used, in one Zarr
-    store per sequence, aligned with the frames.
+    Motion vectors, reference pictures, block modes, QP and residual samples that the VVC decoder really used, in one
+    Zarr store per sequence, aligned with the frames.
 
     \b
     codecprior extract clip.mp4             -> clip.zarr and clip.266

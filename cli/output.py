@@ -25,4 +25,5 @@ def table(rows: Iterable[Sequence[str]]) -> list[str]:
     """Line up the columns of rows; the last one is left as it is."""
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
-    return ["  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows]
+    lined_up = ([cell.ljust(width) for cell, width in zip(row, widths, strict=False)] for row in rows)
+    return ["  ".join([*cells, row[-1]]) for cells, row in zip(lined_up, rows, strict=True)]

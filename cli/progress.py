@@ -6,10 +6,12 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Final
 
-__all__ = ["progress_bar"]
+import click
+
+__all__ = ["echo", "progress_bar"]
 
 _LOG_INTERVAL_SECONDS: Final = 10.0
 _logger = logging.getLogger(__name__)
@@ -35,14 +37,35 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int | None], 
         yield _log_now_and_then(title, unit)
         return
     from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
 
-    with tqdm(desc=title, unit=f" {unit}s", leave=False, dynamic_ncols=True, mininterval=0.2) as bar:
+    with (
+        logging_redirect_tqdm(),
+        tqdm(desc=title, unit=f" {unit}s", leave=False, dynamic_ncols=True, mininterval=0.2) as bar,
+    ):
 
         def show(done: int, total: int | None) -> None:
-            bar.total = total
+            if total != bar.total:
+                bar.total = total
+                bar.refresh()
             bar.update(done - bar.n)
 
         yield show
+
+
+def echo(message: str, *, err: bool = False) -> None:
+    """Print a line above the progress bars that are shown.
+
+    Parameters
+    ----------
+    message : str
+        What to print.
+    err : bool
+        Whether to print to standard error.
+    """
+    tqdm = sys.modules.get("tqdm")  # without it, there is no bar
+    with tqdm.tqdm.external_write_mode() if tqdm else nullcontext():
+        click.echo(message, err=err)
 
 
 def _log_now_and_then(title: str, unit: str) -> Callable[[int, int | None], None]:

@@ -14,7 +14,7 @@ from codecprior.cli.progress import progress_bar
 __all__ = ["verify"]
 
 
-@click.command()
+@click.command(short_help="Check every byte of stores.")
 @click.argument("stores", nargs=-1, required=True, type=str)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -47,7 +47,7 @@ def verify(ctx: click.Context, stores: tuple[str, ...], as_json: bool) -> None:
 
 def _print(facts: dict[str, Any]) -> None:
     if facts["ok"]:
-        checked = f"{count(facts['num_frames'], 'frame')}, {count(facts['num_files'], 'file')}, {size(facts['size_bytes'])}"
-        click.echo(f"{facts['location']}: sound ({checked})")
+        frames, files = count(facts["num_frames"], "frame"), count(facts["num_files"], "file")
+        click.echo(f"{facts['location']}: sound ({frames}, {files}, {size(facts['size_bytes'])})")
     for problem in facts["problems"]:
         click.echo(problem if problem.startswith(facts["location"]) else f"{facts['location']}: {problem}", err=True)

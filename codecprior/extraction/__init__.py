@@ -1,1 +1,1 @@
-"""Extraction: find sequences, encode them, trace the decoder, write stores; one after the other or on a Dask cluster."""
+"""Extraction: find sequences, encode them, trace the decoder, write stores; one by one or on a Dask cluster."""

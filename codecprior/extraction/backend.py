@@ -24,8 +24,8 @@ class Trace:
     source : FrameSource or BitstreamSource
         Frames, which are encoded first, or a stream that is coded already.
     bitstream : Path
-        File that keeps what the encoder writes, complete once the pass is; where it exists already, it is decoded instead of
-        encoding again. Not used for a coded source.
+        File that keeps what the encoder writes, complete once the pass is; where it exists already, it is decoded
+        instead of encoding again. Not used for a coded source.
     reverse : bool
         Whether to encode the frames in reversed order.
     with_frames : bool

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from codecprior.errors import DatasetError
+from codecprior.extraction.kept import is_kept
 from codecprior.media.files import EXTENSIONS, kind_of, natural_key
 from codecprior.media.images import list_images
 from codecprior.media.source import SourceKind
@@ -111,11 +112,11 @@ def _is_input(entry: Path) -> bool:
     if entry.is_dir():
         return True
     kind = kind_of(entry)
-    if kind == "bitstream" and entry.with_suffix(_STORE_EXTENSION).exists():
+    if kind == "bitstream" and is_kept(entry):
         return False
     return kind is not None and kind != "images"
 
 
 def _accepted() -> str:
-    files = ", ".join(extension for kind in ("video", "raw", "bitstream") for extension in EXTENSIONS[kind])
-    return f"folders of pictures ({', '.join(EXTENSIONS['images'])}) or files ({files})"
+    pictures, videos, raw, streams = (", ".join(extensions[:6]) for extensions in EXTENSIONS.values())
+    return f"a folder of pictures ({pictures}), a video ({videos}, ...), {raw}, or a VVC stream ({streams})"

@@ -1,4 +1,4 @@
-"""Many sequences: one after the other here, or side by side on a Dask cluster; one that fails does not stop the rest."""
+"""Many sequences: one by one here, or side by side on a Dask cluster; one that fails does not stop the rest."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from codecprior.errors import CodecpriorError, ConfigError
+from fsspec.core import url_to_fs
+
+from codecprior.errors import CodecpriorError, ConfigError, ToolError
 from codecprior.extraction.discover import SequenceInput, discover
 from codecprior.extraction.sequence import ExtractionSettings, Progress, SequenceResult, extract_sequence
 from codecprior.store.location import is_url
@@ -69,13 +71,27 @@ def plan(path: str | Path, output: str | None = None) -> list[Job]:
     root = Path(path)
     sequences = discover(root)
     single = len(sequences) == 1 and sequences[0].path == root
-    if single and (output is None or output.endswith(".zarr")):
-        return [Job(sequences[0], output or str(root.parent / f"{sequences[0].name}.zarr"))]
     if output is None:
-        output = str(root.resolve().parent / f"{root.resolve().name}-priors")
-    if output.endswith(".zarr"):
-        raise ConfigError(f"{output}: {root} holds {len(sequences)} sequences; give a folder, each gets a store in it")
-    return [Job(sequence, f"{output.rstrip('/')}/{sequence.name}.zarr") for sequence in sequences]
+        beside = _named(root).parent
+        output = str(beside / f"{sequences[0].name}.zarr" if single else beside / f"{_named(root).name}-priors")
+    output = _location(output)
+    if not output.endswith(".zarr"):
+        return [Job(sequence, f"{output}/{sequence.name}.zarr") for sequence in sequences]
+    if single:
+        return [Job(sequences[0], output)]
+    raise ConfigError(f"{output}: {root} is a dataset; give a folder, in which each sequence gets a store")
+
+
+def _named(path: Path) -> Path:
+    """Return a path whose last part is a name, as that of ``.`` is not."""
+    return path.resolve() if path.name in ("", "..") else path
+
+
+def _location(output: str) -> str:
+    if not output:
+        raise ConfigError("output '': give a .zarr, a folder or a URL")
+    path = output if is_url(output) or "://" not in output else url_to_fs(output)[1]
+    return str(path).rstrip("/")
 
 
 def extract_here(job: Job, settings: ExtractionSettings, progress: Progress | None = None) -> SequenceResult:
@@ -96,9 +112,9 @@ def extract_here(job: Job, settings: ExtractionSettings, progress: Progress | No
         ``"failed"`` with the reason where it failed.
     """
     try:
-        if not is_url(job.store):
-            Path(job.store).parent.mkdir(parents=True, exist_ok=True)
         return extract_sequence(job.sequence, job.store, settings, progress)
+    except ToolError as error:  # names the program, but not what it was run on
+        reason = f"{job.sequence.path}: {error}"
     except CodecpriorError as error:
         reason = str(error)
     except OSError as error:
@@ -137,7 +153,9 @@ def extract_on_cluster(
     """
     from distributed import as_completed
 
-    with _client(workers, scheduler) as client:
+    if scheduler is not None:
+        jobs = [_absolute(job) for job in jobs]
+    with _client(min(workers, len(jobs)), scheduler) as client:
         jobs_by_future = {client.submit(extract_here, job, settings, pure=False): job for job in jobs}
         for future in as_completed(list(jobs_by_future)):
             yield _outcome(future, jobs_by_future[future])
@@ -148,12 +166,16 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
     import dask
     from distributed import Client, LocalCluster
 
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # it reports each step of a cluster, and our Ctrl-C
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=_CONNECT_SECONDS)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{scheduler}: no Dask scheduler answers there ({error}); give tcp://HOST:PORT") from error
+        except Exception as error:  # each transport has its own exceptions
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(f"{scheduler}: no Dask scheduler there ({reason}); give tcp://HOST:PORT") from error
         with client:
+            if not client.scheduler_info()["workers"]:
+                _logger.warning("%s has no workers; waiting for the first", scheduler)
             yield client
         return
     with (
@@ -162,12 +184,20 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
             n_workers=workers,
             threads_per_worker=1,
             memory_limit=0,  # frames and shards lie in shared memory and in tensorstore, which Dask cannot spill
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # without an address, it takes the port of another's dashboard
+            scheduler_kwargs={"dashboard": False},
             silence_logs=logging.ERROR,
         ) as cluster,
         Client(cluster) as client,
     ):
         yield client
+
+
+def _absolute(job: Job) -> Job:
+    """Return the job as a process in another working directory must have it."""
+    path = job.sequence.path.absolute()
+    store = job.store if is_url(job.store) else str(Path(job.store).absolute())
+    return Job(replace(job.sequence, path=path), store)
 
 
 def _outcome(future: Any, job: Job) -> SequenceResult:

@@ -6,36 +6,32 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from pathlib import Path
-from typing import Any, Final, Literal
-
-from fsspec.core import url_to_fs
+from typing import Any, Literal
 
 from codecprior import __version__
-from codecprior.errors import ConfigError, CorruptStoreError, StoreError
+from codecprior.errors import ConfigError, StoreError
 from codecprior.extraction.backend import Backend, Trace
 from codecprior.extraction.discover import SequenceInput
+from codecprior.extraction.kept import bitstream_beside, exists, keep, require_free
 from codecprior.media.bitstream import BitstreamSource
 from codecprior.media.opening import open_source
 from codecprior.media.raw import RawFormat
 from codecprior.media.source import FrameSource
 from codecprior.store.bulk import keep_freed_memory
-from codecprior.store.location import is_complete, is_url
+from codecprior.store.location import is_complete
 from codecprior.store.reader import open_store
 from codecprior.store.writer import PassWriter, StoreWriter
+from vvc_wrappers.process import closing_generator
 from vvc_wrappers.trace_format import MvRangeError
 
-__all__ = ["Directions", "ExtractionSettings", "Progress", "SequenceResult", "bitstream_beside", "extract_sequence"]
+__all__ = ["Directions", "ExtractionSettings", "Progress", "SequenceResult", "extract_sequence"]
 
 Directions = Literal["forward", "both"]
 Progress = Callable[[int, "int | None"], None]
 """Called with the number of frames done, over all passes, and of all frames, None where it is unknown."""
-
-_BITSTREAM_EXTENSION: Final = ".266"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +54,8 @@ class ExtractionSettings:
         Layout of ``.yuv`` files whose names do not tell.
     frame_rate : fractions.Fraction, optional
         Frames per second of inputs that state none.
+    command : tuple of str
+        The command line that the store names, that of this process by default.
     """
 
     backend: Backend
@@ -67,6 +65,7 @@ class ExtractionSettings:
     overwrite: bool = False
     raw: RawFormat | None = None
     frame_rate: Fraction | None = None
+    command: tuple[str, ...] = field(default_factory=lambda: tuple(sys.argv))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,24 +100,6 @@ class SequenceResult:
     stored_bytes: int = 0
     seconds: float = 0.0
     error: str | None = None
-
-
-def bitstream_beside(store: str, *, reverse: bool = False) -> str:
-    """Return where the bitstream of a store is kept.
-
-    Parameters
-    ----------
-    store : str
-        Path or URL of the store, ending in ``.zarr``.
-    reverse : bool
-        Whether the bitstream of the time-reversed pass is meant.
-
-    Returns
-    -------
-    str
-        ``clip.266`` or ``clip.reverse.266`` beside ``clip.zarr``.
-    """
-    return store.removesuffix(".zarr") + (".reverse" if reverse else "") + _BITSTREAM_EXTENSION
 
 
 def extract_sequence(
@@ -157,62 +138,59 @@ def extract_sequence(
         raise ConfigError(
             f"{sequence.path}: a coded stream cannot be reversed; use --directions forward, or give the frames"
         )
-    sha256 = source.digest()
-    digest = _digest(sha256, settings)
-    kept = _kept_bitstreams(source, store, settings)
+    source_facts = _source_facts(sequence, source)
+    digest = _digest(source, source_facts["sha256"], settings)
     status: Literal["extracted", "skipped"] = "skipped"
-    if not _is_finished(store, digest, settings):
-        source_facts = _source_facts(sequence, source, sha256)
-        _extract(source, source_facts, store, kept, digest, settings, progress or (lambda done, total: None))
-        status = "extracted"
-    facts = open_store(store).info()
+    found = _finished(store, digest, settings)
+    if found is None:
+        facts = {"source": source_facts, "extraction_digest": digest}
+        _extract(source, store, facts, settings, progress or (lambda done, total: None))
+        status, found = "extracted", open_store(store).info()
     return SequenceResult(
         name=sequence.name,
         store=store,
         status=status,
-        bitstreams=tuple(path for path in kept.values() if _exists(path)),
-        num_frames=facts["num_frames"],
-        stored_bytes=facts["stored_bytes"],
+        bitstreams=tuple(filter(exists, _kept_bitstreams(source, store, settings).values())),
+        num_frames=found["num_frames"],
+        stored_bytes=found["stored_bytes"],
         seconds=round(time.monotonic() - begin, 3),
     )
 
 
 def _extract(
     source: FrameSource | BitstreamSource,
-    source_facts: dict[str, Any],
     store: str,
-    kept: dict[bool, str],
-    digest: str,
+    facts: dict[str, Any],
     settings: ExtractionSettings,
     progress: Progress,
 ) -> None:
-    passes = (False, True) if settings.directions == "both" else (False,)
+    passes = _passes(settings)
+    kept = _kept_bitstreams(source, store, settings)
     num_frames = source.info.num_frames if isinstance(source, FrameSource) else None
     total = num_frames and num_frames * len(passes)
-    facts = {
-        "source": source_facts,
-        **settings.backend.facts(source),
-        "extractor": {"name": "codecprior", "version": __version__, "command": sys.argv},
-        "extraction_digest": digest,
-    }
+    tools = settings.backend.facts(source)
+    extractor = {"name": "codecprior", "version": __version__, "command": list(settings.command)}
     with StoreWriter(
-        store, digest=digest, attributes=facts, with_frames=settings.with_frames, overwrite=settings.overwrite
+        store,
+        # What other versions of the tools began is not continued: a store is made by the tools that it names.
+        digest=_sha256_of({"extraction": facts["extraction_digest"], "tools": tools}),
+        attributes={**facts, **tools, "extractor": extractor},
+        with_frames=settings.with_frames,
+        overwrite=settings.overwrite,
     ) as writer:
         if not (settings.overwrite or writer.resumed):
-            _require_free(kept.values())
+            require_free(kept.values())
+        bitstreams = {reverse: writer.scratch / f"{'reverse' if reverse else 'forward'}.266" for reverse in passes}
         done = 0
         for reverse in passes:
             trace = Trace(
-                source=source,
-                bitstream=writer.scratch / Path(bitstream_beside("clip", reverse=reverse)).name,
-                reverse=reverse,
-                with_frames=settings.with_frames,
+                source=source, bitstream=bitstreams[reverse], reverse=reverse, with_frames=settings.with_frames
             )
             for pass_done in _run_pass(trace, writer, settings.backend):
                 progress(done + pass_done, total)
             done += pass_done
         for reverse, path in kept.items():
-            _keep(writer.scratch / Path(bitstream_beside("clip", reverse=reverse)).name, path)
+            keep(bitstreams[reverse], path)
         writer.finish()
 
 
@@ -226,7 +204,7 @@ def _run_pass(trace: Trace, writer: StoreWriter, backend: Backend) -> Iterator[i
 
 def _write_pass(trace: Trace, writer: StoreWriter, backend: Backend) -> Iterator[int]:
     target: PassWriter | None = None
-    with closing(backend.pictures(trace)) as pictures:
+    with closing_generator(backend.pictures(trace)) as pictures:
         for done, frame in enumerate(pictures, 1):
             if target is None:
                 begin = writer.begin_reverse if trace.reverse else writer.begin
@@ -235,34 +213,46 @@ def _write_pass(trace: Trace, writer: StoreWriter, backend: Backend) -> Iterator
             yield done
 
 
-def _digest(sha256: str, settings: ExtractionSettings) -> str:
-    """Identify what the store will hold: the same input with the same settings gives the same digest."""
-    facts = {
-        "source": sha256,
-        "raw": repr(settings.raw),
-        "frame_rate": str(settings.frame_rate),
-        "backend": settings.backend.digest_facts(),
-        "directions": settings.directions,
-        "with_frames": settings.with_frames,
-    }
+def _digest(source: FrameSource | BitstreamSource, sha256: str, settings: ExtractionSettings) -> str:
+    """Identify what the store will hold: the same input, read in the same way, with the same settings."""
+    if isinstance(source, BitstreamSource):
+        reading: list[Any] = [str(source.frame_rate)]
+    else:
+        info = source.info
+        reading = [info.width, info.height, info.bit_depth, info.chroma_format, str(info.frame_rate)]
+    return _sha256_of(
+        {
+            "source": sha256,
+            "reading": reading,
+            "backend": settings.backend.identity(source),
+            "directions": settings.directions,
+            "with_frames": settings.with_frames,
+        }
+    )
+
+
+def _sha256_of(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _is_finished(store: str, digest: str, settings: ExtractionSettings) -> bool:
+def _finished(store: str, digest: str, settings: ExtractionSettings) -> dict[str, Any] | None:
+    """Return the facts of a finished store that need not be made again."""
     if not is_complete(store):
-        return False
+        return None
     try:
-        found = open_store(store).attributes.get("extraction_digest")
-    except CorruptStoreError:
+        found = open_store(store).info()
+    except StoreError as error:
         if settings.overwrite:
-            return False
-        raise
-    if found != digest and not settings.overwrite:
-        raise StoreError(
-            f"{store}: exists and was made from another input or with other settings; "
-            "use --overwrite to replace it, or another -o"
-        )
-    return bool(found == digest)
+            return None
+        raise StoreError(f"{error}; use --overwrite to replace it") from error
+    if found.get("extraction_digest") == digest:
+        return found
+    if settings.overwrite:
+        return None
+    raise StoreError(
+        f"{store}: exists and was made from another input or with other settings; "
+        "use --overwrite to replace it, or another -o"
+    )
 
 
 def _kept_bitstreams(
@@ -271,42 +261,18 @@ def _kept_bitstreams(
     """Where the bitstream of each pass will lie; a coded source is not copied."""
     if not settings.keep_bitstream or isinstance(source, BitstreamSource):
         return {}
-    passes = (False, True) if settings.directions == "both" else (False,)
-    return {reverse: bitstream_beside(store, reverse=reverse) for reverse in passes}
+    return {reverse: bitstream_beside(store, reverse=reverse) for reverse in _passes(settings)}
 
 
-def _require_free(paths: Iterable[str]) -> None:
-    for path in paths:
-        if _exists(path):
-            raise StoreError(
-                f"{path}: exists, but not the store that it would belong to; move it away, or use --no-bitstream, "
-                "--overwrite or another -o"
-            )
+def _passes(settings: ExtractionSettings) -> tuple[bool, ...]:
+    """Return for each pass over the clip whether it is time-reversed."""
+    return (False, True) if settings.directions == "both" else (False,)
 
 
-def _exists(path: str) -> bool:
-    files, remote = url_to_fs(path)
-    return bool(files.exists(remote))
-
-
-def _keep(scratch: Path, path: str) -> None:
-    """Move a finished bitstream to its place beside the store."""
-    try:
-        if is_url(path):
-            files, remote = url_to_fs(path)
-            files.put_file(str(scratch), remote)
-        else:
-            scratch.replace(path)
-    except Exception as error:  # each fsspec backend has its own exceptions
-        raise StoreError(f"{path}: cannot write the bitstream ({error}); run the same command again") from error
-
-
-def _source_facts(
-    sequence: SequenceInput, source: FrameSource | BitstreamSource, sha256: str
-) -> dict[str, Any]:
+def _source_facts(sequence: SequenceInput, source: FrameSource | BitstreamSource) -> dict[str, Any]:
     folder = sequence.name.rpartition("/")[0]
     path = f"{folder}/{sequence.path.name}" if folder else sequence.path.resolve().name
-    facts: dict[str, Any] = {"name": sequence.name, "path": path, "sha256": sha256}
+    facts: dict[str, Any] = {"name": sequence.name, "path": path, "sha256": source.digest()}
     if isinstance(source, BitstreamSource):
         return {"kind": "bitstream", **facts, "container": source.container}
     info = source.info

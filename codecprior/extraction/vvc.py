@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
@@ -13,14 +14,16 @@ from typing import Any
 
 from codecprior.core.priors import FramePriors
 from codecprior.core.stream import StreamInfo
-from codecprior.errors import ConfigError, ExtractionError, MediaError, StoreError
+from codecprior.errors import ConfigError, ExtractionError, MediaError, ToolError
 from codecprior.extraction.backend import Backend, Trace
 from codecprior.media.bitstream import BitstreamSource
 from codecprior.media.opening import open_source
 from codecprior.media.raw import RawFormat
-from codecprior.media.source import FrameSource, SourceInfo
+from codecprior.media.source import DEFAULT_FRAME_RATE, FrameSource, SourceInfo
+from codecprior.store.partial import os_errors
 from vvc_wrappers.probe import BitstreamInput, Probe, ProbeOptions
-from vvc_wrappers.tools import Program, find_probe, find_vvenc
+from vvc_wrappers.process import closing_generator
+from vvc_wrappers.tools import find_probe, find_vvenc
 from vvc_wrappers.vvenc import EncodeResult, PixelFormat, VideoFormat, VVenC, VVencOptions
 
 __all__ = ["VvcBackend", "encode_file", "video_format"]
@@ -42,6 +45,7 @@ class VvcBackend(Backend):
     decoder_threads: int | None = None
 
     def pictures(self, trace: Trace) -> Iterator[FramePriors]:
+        """Trace one pass; see :class:`Backend`."""
         options = ProbeOptions(threads=self.decoder_threads, with_frames=trace.with_frames, wide_mv=trace.wide_mv)
         probe = Probe(options, _decoder_program())
         if isinstance(trace.source, BitstreamSource):
@@ -49,6 +53,7 @@ class VvcBackend(Backend):
         return self._trace_frames(trace.source, trace, probe)
 
     def facts(self, source: FrameSource | BitstreamSource) -> dict[str, Any]:
+        """Describe VVenC and VVdeC; see :class:`Backend`."""
         decoder = {"name": "VVdeC (codecprior-probe)", "version": _decoder_program().version, "arguments": []}
         if isinstance(source, BitstreamSource):
             return {"encoder": None, "decoder": decoder}
@@ -61,6 +66,7 @@ class VvcBackend(Backend):
         }
 
     def identity(self, source: FrameSource | BitstreamSource) -> dict[str, Any]:
+        """Return the settings that decide the priors; see :class:`Backend`."""
         encoder = None if isinstance(source, BitstreamSource) else self.encoder.identity
         return {"codec": "vvc", "encoder": encoder}
 
@@ -71,7 +77,7 @@ class VvcBackend(Backend):
         for index, frame in enumerate(pictures):
             rate = source.frame_rate or frame.stream.frame_rate
             stream = replace(frame.stream, frame_rate=rate)
-            pts = times[index] if times and index < len(times) else float(index / rate) if rate else float(index)
+            pts = times[index] if times and index < len(times) else float(index / (rate or DEFAULT_FRAME_RATE))
             yield replace(frame, stream=stream, picture=replace(frame.picture, pts_seconds=pts))
 
     def _trace_frames(self, source: FrameSource, trace: Trace, probe: Probe) -> Iterator[FramePriors]:
@@ -101,12 +107,13 @@ class VvcBackend(Backend):
 
         with (
             _appearing_whole(trace.bitstream) as keep,
-            closing(self._encoder_for(source).stream(planes())) as chunks,
+            closing_generator(self._encoder_for(source).stream(planes())) as chunks,
         ):
             for chunk in chunks:
                 keep(chunk)
                 yield chunk
-            _times_file(trace.bitstream).write_text(json.dumps(times))
+            with _appearing_whole(_times_file(trace.bitstream)) as note:
+                note(json.dumps(times).encode())
 
     def _encoder_for(self, source: FrameSource) -> VVenC:
         return VVenC(video_format(source.info), self.encoder, program=_encoder_program())
@@ -190,7 +197,43 @@ def video_format(info: SourceInfo) -> VideoFormat:
     """
     width, height = info.frame_size
     pix_fmt: PixelFormat = "yuv420p" if info.frame_bit_depth == 8 else "yuv420p10le"
-    return VideoFormat(width=width, height=height, frame_rate=info.frame_rate, pix_fmt=pix_fmt)
+    try:
+        return VideoFormat(width=width, height=height, frame_rate=info.frame_rate, pix_fmt=pix_fmt)
+    except ConfigError as error:
+        raise ConfigError(f"{info.path}: {error}") from error
+
+
+# Looking for a program runs it, which takes as long as encoding a few small frames.
+_encoder_program = cache(find_vvenc)
+_decoder_program = cache(find_probe)
+
+
+def _times_file(bitstream: Path) -> Path:
+    """Where the presentation time of each frame of a kept bitstream is noted; it is there when the bitstream is."""
+    return bitstream.with_suffix(".times.json")
+
+
+@contextmanager
+def _appearing_whole(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Write a file that gets its name when the block ends well; otherwise nothing is left of it."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    with os_errors(path):
+        file = unfinished.open("wb", buffering=0)  # a buffer would be written once more, and fail once more, on closing
+
+    def write(data: bytes) -> None:
+        rest = memoryview(data)
+        with os_errors(path):
+            while rest:
+                rest = rest[file.write(rest) :]
+
+    try:
+        with file:
+            yield write
+            with os_errors(path):
+                os.fsync(file.fileno())
+                unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _as_source(stream: StreamInfo, info: SourceInfo) -> StreamInfo:

@@ -13,9 +13,10 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from codecprior.errors import CodecpriorError, StoreError
 from codecprior.store.location import is_complete, sha256_of
@@ -23,6 +24,7 @@ from codecprior.store.location import is_complete, sha256_of
 __all__ = ["Partial", "os_errors", "partial_path", "sweep"]
 
 _PREFIX, _SUFFIX = ".", ".partial"
+_SYNC_THREADS: Final = 16
 _LOCK = "lock"
 
 
@@ -296,6 +298,7 @@ def _sync(path: Path) -> None:
 
 
 def _sync_tree(root: Path) -> None:
-    for path in sorted(root.rglob("*"), reverse=True):
-        _sync(path)
-    _sync(root)
+    # Side by side, so that the file system can commit many at a time.
+    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
+        for _ in pool.map(_sync, [*root.rglob("*"), root]):
+            pass
