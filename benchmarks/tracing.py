@@ -32,7 +32,7 @@ def run() -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     stores = (folder / f"{number}.zarr" for number in count())
-    for qp in (22, 32):
+    for qp in (22, 27, 32):
         coded = stream("bigbuckbunny", qp, repeat=_REPEAT)
         results[f"720p, QP {qp}"] = compare(
             "vvdecapp",

@@ -29,7 +29,7 @@ def main(folder: Path) -> None:
 
     codecprior("extract", _clip("bikes.mp4"), "-o", store)
     codecprior("inspect", store)
-    codecprior("render", store, "--frame", "60", "-o", overview)
+    codecprior("render", store, "--frame", "75", "-o", overview)
     codecprior("render", store, "-o", overlay)
     print(f"\nLook at {overview} and {overlay}.")
 
