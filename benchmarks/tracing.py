@@ -45,6 +45,7 @@ def run() -> None:
                 "stream to store": lambda coded=coded: extract_stream(coded, next(stores)),
                 "codecprior extract": lambda coded=coded: _command(coded, next(stores)),
             },
+            turns=5,
         )
         show(f"720p, QP {qp}", results[f"720p, QP {qp}"])
     frames = frame_folder("bigbuckbunny", 96)

@@ -56,6 +56,11 @@ _GOP_SETTINGS: Final[Mapping[Gop, Mapping[str, str]]] = {
     },
     "random-access": {},
 }
+_FFMPEG_SETTINGS: Final = {
+    # With pictures coded in parallel, VVenC may have nothing to give at one call of the final flush. FFmpeg takes that for
+    # the end and loses the rest, up to the whole clip, without an error. The stream is the same.
+    "maxparallelframes": "0",
+}
 _SET_ELSEWHERE: Final = {
     **{name: f"the option {name}" for name in ("preset", "qp", "bitrate", "threads")},
     **dict.fromkeys(("targetbitrate",), "the option bitrate"),
@@ -359,7 +364,7 @@ def ffmpeg_argv(options: VVencOptions, video: VideoFormat) -> list[str]:
         Without the program. Reads standard input and writes to descriptor 3.
     """
     rate = ["-b:v", str(options.bitrate)] if options.qp is None else ["-qp", str(options.qp)]
-    settings = {**options.settings, "internalbitdepth": str(options.bit_depth)}
+    settings = {**_FFMPEG_SETTINGS, **options.settings, "internalbitdepth": str(options.bit_depth)}
     return [
         *("-nostdin", "-hide_banner", "-loglevel", "error"),
         *("-f", "rawvideo", "-pixel_format", video.pix_fmt, "-video_size", f"{video.width}x{video.height}"),

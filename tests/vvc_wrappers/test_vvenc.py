@@ -93,7 +93,8 @@ def test_ffmpeg_command_line_of_the_default() -> None:
         *("-f", "rawvideo", "-pixel_format", "yuv420p", "-video_size", "640x272", "-framerate", "30000/1001"),
         *("-i", "pipe:0", "-fps_mode", "passthrough", "-pix_fmt", "yuv420p10le"),
         *("-c:v", "libvvenc", "-preset", "faster", "-qp", "27", "-threads", "2", "-vvenc-params"),
-        "decodingrefreshtype=0:picreordering=0:gopsize=8:intraperiod=-1:numrefpics=1:numrefpicsscc=1:internalbitdepth=10",
+        "maxparallelframes=0:decodingrefreshtype=0:picreordering=0:gopsize=8:intraperiod=-1:numrefpics=1:numrefpicsscc=1"
+        ":internalbitdepth=10",
         *("-f", "vvc", "pipe:3"),
     ]
 
@@ -105,7 +106,7 @@ def test_ffmpeg_command_line_of_everything_else() -> None:
     argv = ffmpeg_argv(options, VideoFormat(width=64, height=32, frame_rate=Fraction(50), pix_fmt="yuv420p10le"))
     assert argv[argv.index("-preset") :] == [
         *("-preset", "slow", "-b:v", "300000", "-threads", "3"),
-        *("-vvenc-params", "alf=0:internalbitdepth=8", "-f", "vvc", "pipe:3"),
+        *("-vvenc-params", "maxparallelframes=0:alf=0:internalbitdepth=8", "-f", "vvc", "pipe:3"),
     ]
     assert argv[argv.index("-framerate") + 1] == "50"
 
