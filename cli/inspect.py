@@ -47,12 +47,12 @@ def inspect(store: str, frame: int | None, reverse: bool, as_json: bool) -> None
     else:
         if not -len(opened) <= frame < len(opened):
             raise ConfigError(f"{store}: frame {frame}: the store has frames 0 to {len(opened) - 1}")
-        facts = frame_facts(opened[frame])
+        facts = _frame_facts(opened[frame])
         lines = _frame_lines(facts)
     click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(lines))
 
 
-def frame_facts(frame: FramePriors) -> dict[str, Any]:
+def _frame_facts(frame: FramePriors) -> dict[str, Any]:
     """Summarise the priors of a frame as JSON values; shares are fractions of the picture's area."""
     import numpy as np
 
