@@ -21,7 +21,7 @@ from vvc_wrappers.vvenc import VVencOptions
 __all__ = ["extract_stream", "run", "show"]
 
 _THREADS = 2
-_REPEAT = 5
+_REPEAT = 4
 
 
 def run() -> None:

@@ -57,8 +57,8 @@ _GOP_SETTINGS: Final[Mapping[Gop, Mapping[str, str]]] = {
     "random-access": {},
 }
 _FFMPEG_SETTINGS: Final = {
-    # With pictures coded in parallel, VVenC may have nothing to give at one call of the final flush. FFmpeg takes that for
-    # the end and loses the rest, up to the whole clip, without an error. The stream is the same.
+    # With pictures coded in parallel, VVenC may have nothing to give at one call of the final flush. FFmpeg takes that
+    # for the end and loses the rest, up to the whole clip, without an error. The stream is the same.
     "maxparallelframes": "0",
 }
 _SET_ELSEWHERE: Final = {
