@@ -25,8 +25,14 @@ __all__ = ["Job", "extract_here", "extract_on_cluster", "plan"]
 _logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS: Final = 10
-_KEEP_FREED_MEMORY: Final = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 30)}
-"""Dask's nanny sets a low trim threshold, with which large buffers are faulted in anew at each use."""
+_WORKERS: Final = {
+    # Dask's nanny sets a low trim threshold, with which large buffers are faulted in anew at each use.
+    "distributed.nanny.pre-spawn-environ": {
+        "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+        "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    },
+    "distributed.worker.preload": ["codecprior.extraction.worker"],
+}
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,7 @@ def extract_on_cluster(
         jobs = [_absolute(job) for job in jobs]
     with _client(min(workers, len(jobs)), scheduler) as client:
         jobs_by_future = {client.submit(extract_here, job, settings, pure=False): job for job in jobs}
-        for future in as_completed(list(jobs_by_future)):
+        for future in as_completed(list(jobs_by_future), loop=client.loop):
             yield _outcome(future, jobs_by_future[future])
 
 
@@ -169,7 +175,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
     logging.getLogger("distributed").setLevel(logging.ERROR)  # it reports each step of a cluster, and our Ctrl-C
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout=_CONNECT_SECONDS)
+            client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
         except Exception as error:  # each transport has its own exceptions
             reason = str(error).partition("\n")[0]
             raise ConfigError(f"{scheduler}: no Dask scheduler there ({reason}); give tcp://HOST:PORT") from error
@@ -179,7 +185,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
             yield client
         return
     with (
-        dask.config.set({"distributed.nanny.pre-spawn-environ": _KEEP_FREED_MEMORY}),
+        dask.config.set(_WORKERS),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -188,7 +194,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
             scheduler_kwargs={"dashboard": False},
             silence_logs=logging.ERROR,
         ) as cluster,
-        Client(cluster) as client,
+        Client(cluster, set_as_default=False) as client,
     ):
         yield client
 
