@@ -68,9 +68,9 @@ def export(
     """Write a store in another tool's format.
 
     \b
-    blockstat     block statistics text of the VVC reference software; YUView shows
-                  it over the video (name it .vtmbmsstats), vectors in 1/16 sample
-    mv-extractor  the N x 10 tables of mv-extractor, one .npy per frame, in a folder
+    blockstat     block statistics text of the VVC reference software; YUView
+                  shows it over the video (name it .vtmbmsstats)
+    mv-extractor  the N x 10 tables of mv-extractor, one .npy per frame
     cpgd-net      MVs/ and resi/ .npy files of one clip in a CPGD-Net data set
     hdf5          all arrays in one file
 
@@ -78,7 +78,7 @@ def export(
 
     \b
     codecprior export bikes.zarr -f blockstat -o bikes.vtmbmsstats
-    codecprior export bikes.zarr -f cpgd-net -o dataset/ --clip bikes --frames 0:100
+    codecprior export bikes.zarr -f cpgd-net -o dataset/ --clip bikes
     """
     from codecprior.interop.convert import arrays_for, export_store
     from codecprior.store import open_store

@@ -172,7 +172,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
     import dask
     from distributed import Client, LocalCluster
 
-    logging.getLogger("distributed").setLevel(logging.ERROR)  # it reports each step of a cluster, and our Ctrl-C
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters comes back as a result
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
@@ -192,7 +192,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
             memory_limit=0,  # frames and shards lie in shared memory and in tensorstore, which Dask cannot spill
             dashboard_address="127.0.0.1:0",  # without an address, it takes the port of another's dashboard
             scheduler_kwargs={"dashboard": False},
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
