@@ -54,14 +54,18 @@ def is_kept(bitstream: Path) -> bool:
         return False
     for stem in {bitstream.stem, bitstream.stem.removesuffix(_REVERSE)}:
         store = bitstream.with_name(stem + _STORE_EXTENSION)
-        try:
-            source = Location(store).group_attributes().get("source", {})
-        except StoreError:
-            if store.exists():
-                return True
-            continue
-        return bool(source.get("kind") != "bitstream")
+        if store.exists():
+            return _made_from(store) != "bitstream"
     return False
+
+
+def _made_from(store: Path) -> str | None:
+    """Kind of source of a store, None where it does not tell."""
+    try:
+        kind: str | None = Location(store).group_attributes()["source"]["kind"]
+    except (StoreError, KeyError, TypeError):
+        return None
+    return kind
 
 
 def exists(path: str) -> bool:

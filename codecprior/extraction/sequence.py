@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Literal
 
 from codecprior import __version__
@@ -21,7 +22,8 @@ from codecprior.media.opening import open_source
 from codecprior.media.raw import RawFormat
 from codecprior.media.source import FrameSource
 from codecprior.store.bulk import keep_freed_memory
-from codecprior.store.location import is_complete
+from codecprior.store.location import is_complete, is_url
+from codecprior.store.partial import sweep
 from codecprior.store.reader import open_store
 from codecprior.store.writer import PassWriter, StoreWriter
 from vvc_wrappers.process import closing_generator
@@ -186,9 +188,10 @@ def _extract(
             trace = Trace(
                 source=source, bitstream=bitstreams[reverse], reverse=reverse, with_frames=settings.with_frames
             )
+            before = done
             for pass_done in _run_pass(trace, writer, settings.backend):
-                progress(done + pass_done, total)
-            done += pass_done
+                done = before + pass_done
+                progress(done, total)
         for reverse, path in kept.items():
             keep(bitstreams[reverse], path)
         writer.finish()
@@ -246,6 +249,8 @@ def _finished(store: str, digest: str, settings: ExtractionSettings) -> dict[str
             return None
         raise StoreError(f"{error}; use --overwrite to replace it") from error
     if found.get("extraction_digest") == digest:
+        if not is_url(store):
+            sweep(Path(store).parent)  # what is left of a run that was killed after its store was finished
         return found
     if settings.overwrite:
         return None

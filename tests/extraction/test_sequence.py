@@ -246,6 +246,17 @@ def test_what_is_finished_is_not_touched(extract: Extract, y4m: Path, tmp_path: 
     assert {path: path.stat() for path in (tmp_path / "out").rglob("*")} == before
 
 
+def test_what_a_killed_run_left_beside_its_finished_store_is_removed(
+    extract: Extract, y4m: Path, tmp_path: Path
+) -> None:
+    extract(y4m)
+    left = tmp_path / "out" / ".clip.zarr.partial" / "scratch"
+    left.mkdir(parents=True)
+    (left / "forward.266").write_bytes(b"kept already")
+    assert extract(y4m).status == "skipped"
+    assert files_in(tmp_path / "out") == ["clip.266", "clip.zarr"]
+
+
 def test_the_number_of_threads_is_no_other_setting_unless_it_changes_the_stream(extract: Extract, y4m: Path) -> None:
     extract(y4m, encoder=VVencOptions(threads=1))
     assert extract(y4m, encoder=VVencOptions(threads=4)).status == "skipped"
