@@ -1,0 +1,1 @@
+"""Networks that take coding priors, and how stores reach them; imported as ``codecprior.model``, needs torch."""
