@@ -1,17 +1,19 @@
-"""Files by name and content: what kind of input a name promises, natural order, digests."""
+"""Files by name and content: what kind of input a name promises, natural order, digests; files written whole."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from codecprior.errors import MediaError
+from codecprior.errors import CodecpriorError, MediaError
 from codecprior.media.source import SourceKind
 
-__all__ = ["EXTENSIONS", "kind_of", "natural_key", "sha256_file", "sha256_files"]
+__all__ = ["EXTENSIONS", "kind_of", "natural_key", "sha256_file", "sha256_files", "written_whole"]
 
 EXTENSIONS: Final[dict[SourceKind, tuple[str, ...]]] = {
     "images": (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
@@ -112,3 +114,34 @@ def sha256_files(paths: Iterable[Path]) -> str:
     for path in paths:
         digest.update(f"{path.name}\0{sha256_file(path)}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary name on the same file system and move the file to ``path`` when the block ends without error.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Final name; missing folders are made.
+
+    Yields
+    ------
+    pathlib.Path
+        Where to write.
+
+    Raises
+    ------
+    MediaError
+        If something cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            partial = Path(folder) / path.name
+            yield partial
+            partial.replace(path)
+    except CodecpriorError:
+        raise
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be written ({error.strerror or error}); choose another output") from error

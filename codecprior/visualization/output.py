@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -15,45 +12,14 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from codecprior.errors import CodecpriorError, MediaError
+from codecprior.media.files import written_whole
 from codecprior.visualization.colormap import RGB
 from codecprior.visualization.theme import blank
 
-__all__ = ["ClipWriter", "write_png", "written_whole"]
+__all__ = ["ClipWriter", "write_png"]
 
 _BT709: Final = 1
 """ITU-T H.273 code of the BT.709 primaries and transfer characteristics."""
-
-
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary name on the same file system and move the file to ``path`` when the block ends without error.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Final name; missing folders are made.
-
-    Yields
-    ------
-    pathlib.Path
-        Where to write.
-
-    Raises
-    ------
-    MediaError
-        If something cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            partial = Path(folder) / path.name
-            yield partial
-            partial.replace(path)
-    except CodecpriorError:
-        raise
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be written ({error.strerror or error}); choose another output") from error
 
 
 def write_png(path: str | Path, picture: RGB) -> None:

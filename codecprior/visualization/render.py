@@ -12,11 +12,12 @@ import numpy as np
 from codecprior.core.arrays import FRAME_ARRAYS
 from codecprior.core.priors import FramePriors
 from codecprior.errors import ConfigError
+from codecprior.media.files import written_whole
 from codecprior.visualization.colormap import RGB
 from codecprior.visualization.frames import BasePicture, Origin, frames_for
 from codecprior.visualization.material import Material
 from codecprior.visualization.options import RenderOptions
-from codecprior.visualization.output import ClipWriter, write_png, written_whole
+from codecprior.visualization.output import ClipWriter, write_png
 from codecprior.visualization.panel import Caption, compose
 from codecprior.visualization.ranges import Ranges
 from codecprior.visualization.theme import Theme

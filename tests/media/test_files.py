@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codecprior.errors import MediaError
-from codecprior.media.files import EXTENSIONS, kind_of, natural_key, sha256_file
+from codecprior.errors import ConfigError, MediaError
+from codecprior.media.files import EXTENSIONS, kind_of, natural_key, sha256_file, written_whole
 
 
 def test_numbers_in_names_sort_by_value() -> None:
@@ -41,3 +41,14 @@ def test_digest_of_a_file_is_its_sha256(tmp_path: Path) -> None:
 def test_digest_of_a_missing_file_is_a_media_error(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="gone: cannot be read"):
         sha256_file(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt(), ConfigError("bad")])
+def test_a_file_that_is_cut_off_does_not_appear_and_an_old_one_stays(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"old")
+    with pytest.raises(type(error)), written_whole(path) as partial:  # noqa: PT012 - the block must begin to write
+        partial.write_bytes(b"half")
+        raise error
+    assert path.read_bytes() == b"old"
+    assert [each.name for each in tmp_path.iterdir()] == ["clip.mp4"]

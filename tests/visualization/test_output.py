@@ -8,25 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from codecprior.errors import ConfigError, MediaError
-from codecprior.visualization.output import ClipWriter, write_png, written_whole
+from codecprior.errors import MediaError
+from codecprior.visualization.output import ClipWriter, write_png
 
 
 def test_png_keeps_every_color(tmp_path: Path) -> None:
     picture = np.random.default_rng(1).integers(0, 256, (7, 5, 3)).astype(np.uint8)
     write_png(tmp_path / "new" / "a.png", picture)
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "new" / "a.png"))[..., ::-1], picture)
-
-
-@pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt(), ConfigError("bad")])
-def test_a_file_that_is_cut_off_does_not_appear_and_an_old_one_stays(tmp_path: Path, error: BaseException) -> None:
-    path = tmp_path / "clip.mp4"
-    path.write_bytes(b"old")
-    with pytest.raises(type(error)), written_whole(path) as partial:  # noqa: PT012 - the block must begin to write
-        partial.write_bytes(b"half")
-        raise error
-    assert path.read_bytes() == b"old"
-    assert [each.name for each in tmp_path.iterdir()] == ["clip.mp4"]
 
 
 def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
