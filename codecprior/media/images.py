@@ -14,7 +14,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from codecprior.errors import MediaError
+from codecprior.errors import ConfigError, MediaError
 from codecprior.media.convert import bgr_to_yuv420, describe_conversion, pad_to_even
 from codecprior.media.files import EXTENSIONS, natural_key, sha256_files
 from codecprior.media.frame import Frame, Plane
@@ -110,6 +110,33 @@ class ImageFolder(FrameSource):
         """File names in display order."""
         return tuple(file.name for file in self._files)
 
+    def pictures(self, *, start: int = 0, stop: int | None = None) -> Iterator[Plane]:
+        """Read pictures as they are, in display order.
+
+        Parameters
+        ----------
+        start : int
+            First picture.
+        stop : int, optional
+            Picture behind the last one; the end if not given.
+
+        Returns
+        -------
+        iterator of ndarray, shape (H, W, 3), uint8 or uint16
+            Red, green, blue; without alpha.
+
+        Raises
+        ------
+        ConfigError
+            If ``start`` is negative.
+        MediaError
+            While iterating, if a picture cannot be read or differs from the first in size or bit depth.
+        """
+        if start < 0:
+            raise ConfigError(f"start {start}: give the number of frames to leave out, 0 or more")
+        wanted = range(len(self._files))[start : stop if stop is None else max(0, stop)]
+        return _read_ahead(lambda index: cv2.cvtColor(self._read(index), cv2.COLOR_BGR2RGB), wanted)
+
     def _frames(self, start: int, reverse: bool) -> Iterator[Frame]:
         return _read_ahead(self._load, pass_order(len(self._files), start, reverse))
 
@@ -118,6 +145,11 @@ class ImageFolder(FrameSource):
         return sha256_files(self._files)
 
     def _load(self, index: int) -> Frame:
+        y, u, v = pad_to_even(bgr_to_yuv420(self._read(index)))
+        return Frame(y=y, u=u, v=v, pts_seconds=float(index / self.info.frame_rate))
+
+    def _read(self, index: int) -> Plane:
+        """Decode a picture to blue, green, red and compare it with the first."""
         file, first = self._files[index], self._files[0]
         picture = _read_picture(file)
         if picture.shape[:2] != self._shape or picture.dtype != self._dtype:
@@ -125,8 +157,7 @@ class ImageFolder(FrameSource):
                 f"{file}: is {_describe(picture.shape[:2], picture.dtype)} but {first.name} is "
                 f"{_describe(self._shape, self._dtype)}; all frames of a sequence need one size and bit depth"
             )
-        y, u, v = pad_to_even(bgr_to_yuv420(_to_bgr(picture)))
-        return Frame(y=y, u=u, v=v, pts_seconds=float(index / self.info.frame_rate))
+        return _to_bgr(picture)
 
 
 def _describe(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> str:

@@ -7,29 +7,27 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
-from numpy.typing import NDArray
 
 from codecprior.core.priors import FramePriors
 from codecprior.core.stream import Box
 from codecprior.errors import ConfigError, MediaError
+from codecprior.media.convert import frame_bit_depth
+from codecprior.media.frame import Plane
+from codecprior.media.pixels import parse_pixel_format, read_planes
+from codecprior.media.rgb import yuv_to_rgb
 from codecprior.media.source import FrameSource
 from codecprior.visualization.colormap import MID_GREY, RGB
 from codecprior.visualization.material import Material
 
-__all__ = ["BasePicture", "Origin", "frames_for", "yuv_to_rgb"]
+__all__ = ["BasePicture", "Origin", "frames_for"]
 
 _LOGGER = logging.getLogger(__name__)
-
-# FFmpeg takes grey formats for full range whatever it is told; with neutral chroma they are treated like the others.
-_PIXEL_FORMATS: Final = {"4:0:0": "yuv444p", "4:2:0": "yuv420p", "4:2:2": "yuv422p", "4:4:4": "yuv444p"}
 
 
 class Origin(enum.Enum):
@@ -93,54 +91,16 @@ def frames_for(
         yield priors, _stored(priors) or next(filter(None, candidates), None) or _grey(priors)
 
 
-def yuv_to_rgb(planes: dict[str, NDArray[Any]], chroma_format: str, bit_depth: int) -> RGB:
-    """Convert planar samples to colours for the eye.
-
-    Parameters
-    ----------
-    planes : dict of str to ndarray
-        Planes "y", and "u" and "v" where there is chroma, uint8 or uint16.
-    chroma_format : str
-        ``"4:0:0"``, ``"4:2:0"``, ``"4:2:2"`` or ``"4:4:4"``.
-    bit_depth : int
-        Bits per sample; those beyond 8 are dropped.
-
-    Returns
-    -------
-    ndarray, shape (H, W, 3), uint8
-        Full-range RGB.
-    """
-    height, width = planes["y"].shape
-    neutral = np.full((height, width), 1 << (bit_depth - 1), np.uint16)
-    planes = {"u": neutral, "v": neutral} | planes
-    frame = av.VideoFrame(width, height, _PIXEL_FORMATS[chroma_format])
-    for target, name in zip(frame.planes, "yuv", strict=True):
-        samples = planes[name]
-        # Rows in FFmpeg's memory are longer than the picture is wide.
-        rows = np.frombuffer(target, np.uint8).reshape(-1, target.line_size).copy()  # type: ignore[call-overload]
-        rows[: samples.shape[0], : samples.shape[1]] = samples >> (bit_depth - 8)
-        target.update(rows.tobytes())
-    return _rgb(frame)
-
-
-def _rgb(frame: av.VideoFrame) -> RGB:
-    if frame.format.name.startswith("gray"):
-        return yuv_to_rgb({"y": frame.to_ndarray()}, "4:0:0", frame.format.components[0].bits)
-    converted = frame.reformat(
-        format="rgb24",
-        src_colorspace=Colorspace.ITU709,
-        dst_colorspace=Colorspace.ITU709,
-        src_color_range=ColorRange.MPEG,
-        dst_color_range=ColorRange.JPEG,
-    )
-    return converted.to_ndarray().astype(np.uint8, copy=False)
+def _shown(planes: Sequence[Plane], bit_depth: int) -> RGB:
+    """Colours for the eye; bits beyond 8 are dropped."""
+    return yuv_to_rgb([samples >> (bit_depth - 8) for samples in planes], 8)
 
 
 def _stored(priors: FramePriors) -> BasePicture | None:
-    planes = {plane: getattr(priors, f"frame_{plane}") for plane in priors.stream.planes}
-    if any(samples is None for samples in planes.values()):
+    planes = [getattr(priors, f"frame_{plane}") for plane in priors.stream.planes]
+    if any(samples is None for samples in planes):
         return None
-    return BasePicture(yuv_to_rgb(planes, priors.stream.chroma_format, priors.stream.bit_depth), Origin.DECODED)
+    return BasePicture(_shown(planes, priors.stream.bit_depth), Origin.DECODED)
 
 
 def _grey(priors: FramePriors) -> BasePicture:
@@ -151,14 +111,12 @@ def _grey(priors: FramePriors) -> BasePicture:
 class _Undeveloped:
     """A frame whose conversion to RGB waits until somebody looks at it."""
 
-    planes: dict[str, NDArray[Any]] | av.VideoFrame
+    planes: Sequence[Plane]
     bit_depth: int
     origin: Origin
 
     def rgb(self) -> RGB:
-        if isinstance(self.planes, av.VideoFrame):
-            return _rgb(self.planes)
-        return yuv_to_rgb(self.planes, "4:2:0", self.bit_depth)
+        return _shown(self.planes, self.bit_depth)
 
 
 def _decode(path: Path) -> Iterator[_Undeveloped]:
@@ -166,12 +124,13 @@ def _decode(path: Path) -> Iterator[_Undeveloped]:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         for frame in container.decode(stream):
-            yield _Undeveloped(frame, 0, Origin.DECODED)
+            pixels = parse_pixel_format(frame)
+            yield _Undeveloped(read_planes(frame, pixels), frame_bit_depth(pixels.bit_depth), Origin.DECODED)
 
 
 def _play(source: FrameSource) -> Iterator[_Undeveloped]:
     for frame in source:
-        yield _Undeveloped(dict(zip("yuv", frame.planes, strict=True)), frame.bit_depth, Origin.SOURCE)
+        yield _Undeveloped(frame.planes, frame.bit_depth, Origin.SOURCE)
 
 
 class _Playback:

@@ -10,7 +10,7 @@ import pytest
 
 from codecprior.errors import ConfigError
 from codecprior.visualization.colormap import MID_GREY
-from codecprior.visualization.frames import Origin, frames_for, yuv_to_rgb
+from codecprior.visualization.frames import Origin, frames_for
 from codecprior.visualization.material import Material
 
 
@@ -22,25 +22,6 @@ def decoded_luma(path: Path) -> list[np.ndarray]:
 def as_luma(rgb: np.ndarray, bit_depth: int = 10) -> np.ndarray:
     """Limited-range BT.709 luma of colours."""
     return (16 + 219 / 255 * (rgb @ np.array([0.2126, 0.7152, 0.0722]))) * 2 ** (bit_depth - 8)
-
-
-@pytest.mark.parametrize("chroma_format", ["4:0:0", "4:2:0", "4:2:2", "4:4:4"])
-@pytest.mark.parametrize("bit_depth", [8, 10])
-def test_limited_range_black_grey_and_white_fill_the_range(chroma_format: str, bit_depth: int) -> None:
-    unit = 1 << (bit_depth - 8)
-    y = np.repeat(np.array([[16, 126, 235]], np.uint16) * unit, 6, axis=1).repeat(5, axis=0)
-    cols, rows = {"4:4:4": (18, 5), "4:2:2": (9, 5), "4:2:0": (9, 3), "4:0:0": (0, 0)}[chroma_format]
-    neutral = np.full((rows, cols), 128 * unit, np.uint16)
-    planes = {"y": y, "u": neutral, "v": neutral} if rows else {"y": y}
-    rgb = yuv_to_rgb(planes, chroma_format, bit_depth)
-    assert rgb.shape == (5, 18, 3)
-    np.testing.assert_allclose(rgb[2, [2, 9, 15]], [[0] * 3, [128] * 3, [255] * 3], atol=2)
-
-
-def test_colors_follow_bt709() -> None:
-    red = {"y": (63, (8, 8)), "u": (102, (4, 4)), "v": (240, (4, 4))}
-    rgb = yuv_to_rgb({name: np.full(shape, value, np.uint8) for name, (value, shape) in red.items()}, "4:2:0", 8)
-    np.testing.assert_allclose(rgb[4, 4], (255, 0, 0), atol=2)
 
 
 def test_pictures_in_the_priors_come_first(make_priors, vvc_clip: Path) -> None:
