@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
 
 from fsspec.core import url_to_fs
 
-from codecprior.errors import CodecpriorError, ConfigError, ToolError
+from codecprior.errors import CodecpriorError, ConfigError, ExtractionError, ToolError
+from codecprior.extraction.cluster import each_on_cluster
 from codecprior.extraction.discover import SequenceInput, discover
 from codecprior.extraction.sequence import ExtractionSettings, Progress, SequenceResult, extract_sequence
 from codecprior.store.location import is_url
 
-if TYPE_CHECKING:
-    from distributed import Client
-
-__all__ = ["Job", "extract_here", "extract_on_cluster", "plan"]
+__all__ = ["Job", "extract_here", "extract_on_cluster", "failure_reason", "plan"]
 
 _logger = logging.getLogger(__name__)
-
-_CONNECT_SECONDS: Final = 10
-_WORKERS: Final = {
-    # Dask's nanny sets a low trim threshold, with which large buffers are faulted in anew at each use.
-    "distributed.nanny.pre-spawn-environ": {
-        "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-        "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    },
-    "distributed.worker.preload": ["codecprior.extraction.worker"],
-}
 
 
 @dataclass(frozen=True)
@@ -119,16 +105,33 @@ def extract_here(job: Job, settings: ExtractionSettings, progress: Progress | No
     """
     try:
         return extract_sequence(job.sequence, job.store, settings, progress)
-    except ToolError as error:  # names the program, but not what it was run on
-        reason = f"{job.sequence.path}: {error}"
-    except CodecpriorError as error:
-        reason = str(error)
-    except OSError as error:
-        reason = f"{error.filename or job.sequence.path}: {error.strerror or error}"
-    except Exception as error:  # a bug in one sequence must not take the others with it
-        _logger.exception("%s", job.sequence.name)
-        reason = f"{job.sequence.path}: unexpected {type(error).__name__}: {error}; please report it"
-    return SequenceResult(name=job.sequence.name, store=job.store, status="failed", error=reason)
+    except Exception as error:  # one sequence must not take the others with it
+        return _failed(job, failure_reason(error, job.sequence.path))
+
+
+def failure_reason(error: Exception, path: Path) -> str:
+    """Say in one line why a sequence failed; what nobody foresaw is logged with its traceback.
+
+    Parameters
+    ----------
+    error : Exception
+        What was raised, while it is handled.
+    path : Path
+        The sequence, for errors that do not name it.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    if isinstance(error, ToolError):  # names the program, but not what it was run on
+        return f"{path}: {error}"
+    if isinstance(error, CodecpriorError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or path}: {error.strerror or error}"
+    _logger.error("%s", path, exc_info=error)
+    return f"{path}: unexpected {type(error).__name__}: {error}; please report it"
 
 
 def extract_on_cluster(
@@ -157,46 +160,18 @@ def extract_on_cluster(
     ConfigError
         If the scheduler does not answer.
     """
-    from distributed import as_completed
-
     if scheduler is not None:
         jobs = [_absolute(job) for job in jobs]
-    with _client(min(workers, len(jobs)), scheduler) as client:
-        jobs_by_future = {client.submit(extract_here, job, settings, pure=False): job for job in jobs}
-        for future in as_completed(list(jobs_by_future), loop=client.loop):
-            yield _outcome(future, jobs_by_future[future])
+    extract = partial(extract_here, settings=settings)
+    for job, outcome in each_on_cluster(extract, jobs, workers=workers, scheduler=scheduler):
+        if isinstance(outcome, ExtractionError):
+            yield _failed(job, f"{job.sequence.path}: {outcome}")
+        else:
+            yield outcome
 
 
-@contextmanager
-def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
-    import dask
-    from distributed import Client, LocalCluster
-
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters comes back as a result
-    if scheduler is not None:
-        try:
-            client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
-        except Exception as error:  # each transport has its own exceptions
-            reason = str(error).partition("\n")[0]
-            raise ConfigError(f"{scheduler}: no Dask scheduler there ({reason}); give tcp://HOST:PORT") from error
-        with client:
-            if not client.scheduler_info()["workers"]:
-                _logger.warning("%s has no workers; waiting for the first", scheduler)
-            yield client
-        return
-    with (
-        dask.config.set(_WORKERS),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            memory_limit=0,  # frames and shards lie in shared memory and in tensorstore, which Dask cannot spill
-            dashboard_address="127.0.0.1:0",  # without an address, it takes the port of another's dashboard
-            scheduler_kwargs={"dashboard": False},
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
+def _failed(job: Job, reason: str) -> SequenceResult:
+    return SequenceResult(name=job.sequence.name, store=job.store, status="failed", error=reason)
 
 
 def _absolute(job: Job) -> Job:
@@ -204,12 +179,3 @@ def _absolute(job: Job) -> Job:
     path = job.sequence.path.absolute()
     store = job.store if is_url(job.store) else str(Path(job.store).absolute())
     return Job(replace(job.sequence, path=path), store)
-
-
-def _outcome(future: Any, job: Job) -> SequenceResult:
-    try:
-        result: SequenceResult = future.result()
-    except (Exception, CancelledError) as error:  # the worker died with it again and again, or the cluster went away
-        reason = f"{job.sequence.path}: lost by the cluster ({type(error).__name__}: {error})"
-        return SequenceResult(name=job.sequence.name, store=job.store, status="failed", error=reason)
-    return result

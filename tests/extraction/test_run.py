@@ -209,7 +209,7 @@ def test_a_killed_worker_loses_nothing(dataset: Path, tmp_path: Path) -> None:
 def test_a_scheduler_that_is_not_there_is_one_line(
     dataset: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codecprior.extraction.run._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("codecprior.extraction.cluster._CONNECT_SECONDS", 1)
     with pytest.raises(ConfigError, match=f"{address}: no Dask scheduler there .*; give tcp://HOST:PORT") as caught:
         list(extract_on_cluster(plan(dataset), SETTINGS, scheduler=address))
     assert "\n" not in str(caught.value)
