@@ -20,7 +20,7 @@ from codecprior.media.files import EXTENSIONS, natural_key, sha256_files
 from codecprior.media.frame import Frame, Plane
 from codecprior.media.source import DEFAULT_FRAME_RATE, FrameSource, SourceInfo, pass_order
 
-__all__ = ["ImageFolder", "list_images"]
+__all__ = ["ImageFolder", "list_images", "picture_size", "read_picture"]
 
 _READ_AHEAD_FRAMES = 2
 _GREY, _BGR, _BGRA = 2, 3, 4
@@ -29,6 +29,11 @@ _PNG_SIGNATURE, _JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7\x01])")
 """Next marker that is neither a stuffed byte nor a restart."""
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of the header that has the size (Rec. ITU-T T.81, Table B.1)."""
+_JPEG_EXIF = b"Exif\0"
+_HEADER_BYTES = 1 << 16
+"""How much of a file is searched for its size; what lies further back is metadata of unusual length."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -83,7 +88,7 @@ class ImageFolder(FrameSource):
             other = stems.setdefault(file.stem, file)
             if other != file:
                 raise MediaError(f"{path}: holds both {other.name} and {file.name}; keep one picture per frame")
-        first = _read_picture(self._files[0])
+        first = read_picture(self._files[0])
         self._shape, self._dtype = first.shape[:2], first.dtype
         alpha = first.ndim > _GREY and first.shape[2] == _BGRA
         bit_depth = 8 * first.dtype.itemsize
@@ -151,7 +156,7 @@ class ImageFolder(FrameSource):
     def _read(self, index: int) -> Plane:
         """Decode a picture to blue, green, red and compare it with the first."""
         file, first = self._files[index], self._files[0]
-        picture = _read_picture(file)
+        picture = read_picture(file)
         if picture.shape[:2] != self._shape or picture.dtype != self._dtype:
             raise MediaError(
                 f"{file}: is {_describe(picture.shape[:2], picture.dtype)} but {first.name} is "
@@ -164,8 +169,58 @@ def _describe(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> str:
     return f"{shape[1]}x{shape[0]} with {8 * dtype.itemsize} bit"
 
 
-def _read_picture(file: Path) -> Plane:
-    """Decode a picture to (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16."""
+def picture_size(file: Path) -> tuple[int, int]:
+    """Return the size of a picture, from its header where that tells.
+
+    Parameters
+    ----------
+    file : pathlib.Path
+        PNG, JPEG, BMP or TIFF. What follows the header of the first two is not read, unless a JPEG may be rotated.
+
+    Returns
+    -------
+    width, height : int
+        Size in samples as :func:`read_picture` gives it.
+
+    Raises
+    ------
+    MediaError
+        If the file cannot be read or is no picture.
+    """
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(_HEADER_BYTES)
+    except OSError as error:
+        raise MediaError(f"{file}: cannot be read ({error.strerror})") from error
+    size = None
+    if head.startswith(_PNG_SIGNATURE) and head[12:16] == b"IHDR":
+        size = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    elif head.startswith(_JPEG_SIGNATURE):
+        size = _jpeg_size(head)
+    if size and all(size):
+        return size
+    height, width = read_picture(file).shape[:2]
+    return width, height
+
+
+def read_picture(file: Path) -> Plane:
+    """Decode a picture and check that its file is whole.
+
+    Parameters
+    ----------
+    file : pathlib.Path
+        PNG, JPEG, BMP or TIFF; the orientation that a JPEG's Exif data asks for is applied.
+
+    Returns
+    -------
+    ndarray, shape (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16
+        Grey, BGR or BGRA.
+
+    Raises
+    ------
+    MediaError
+        If the file cannot be read or decoded, is truncated, or has samples of another type.
+    """
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -226,6 +281,20 @@ def _jpeg_is_whole(data: bytes) -> bool:
             return True
         position += int.from_bytes(data[position : position + 2], "big")
     return False
+
+
+def _jpeg_size(head: bytes) -> tuple[int, int] | None:
+    """Find the size in the beginning of a JPEG; None where it is not there, or Exif data may turn the picture."""
+    position = len(_JPEG_SIGNATURE)
+    while found := _JPEG_MARKER.search(head, position):
+        marker, position = found.group(1)[0], found.end()
+        segment = head[position : position + 7]
+        if marker in _JPEG_FRAMES and len(segment) == 7:
+            return int.from_bytes(segment[5:7], "big"), int.from_bytes(segment[3:5], "big")
+        if segment[2:] == _JPEG_EXIF or marker in (_JPEG_SCAN, _JPEG_END):
+            break
+        position += int.from_bytes(segment[:2], "big")
+    return None
 
 
 def _read_ahead(load: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:

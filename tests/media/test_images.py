@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from codecprior.errors import MediaError
-from codecprior.media.images import ImageFolder
+from codecprior.media.images import ImageFolder, picture_size, read_picture
 
 
 def read_all(source: ImageFolder, **options: bool) -> list[bytes]:
@@ -187,3 +187,37 @@ def test_a_pass_can_be_left_early_and_started_again(image_folder: Path) -> None:
     first = next(frames).to_bytes()
     del frames
     assert next(source.frames()).to_bytes() == first
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "bmp", "tiff"])
+@pytest.mark.parametrize("shape", [(6, 300, 3), (7, 5)])
+def test_the_size_of_a_picture_is_known_before_it_is_decoded(
+    tmp_path: Path, extension: str, shape: tuple[int, ...]
+) -> None:
+    file = tmp_path / f"a.{extension}"
+    cv2.imwrite(str(file), np.zeros(shape, np.uint8))
+    assert picture_size(file) == (shape[1], shape[0]) == read_picture(file).shape[1::-1]
+    if extension in ("png", "jpg"):
+        file.write_bytes(file.read_bytes()[:-20])
+        assert picture_size(file) == (shape[1], shape[0])
+
+
+def test_the_size_of_a_turned_jpeg_is_that_of_the_turned_picture(tmp_path: Path) -> None:
+    data = cv2.imencode(".jpg", np.zeros((6, 10, 3), np.uint8))[1].tobytes()
+    orientation = b"\x12\x01\x03\x00\x01\x00\x00\x00\x06\x00\x00\x00"  # tag 0x0112, one SHORT: 6, a quarter turn
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + orientation + bytes(4)
+    file = tmp_path / "a.jpg"
+    file.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    assert picture_size(file) == (6, 10) == read_picture(file).shape[1::-1]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"), [(b"", "is empty"), (b"\x89PNG\r\n\x1a\n", "is truncated"), (b"no picture", "is no picture")]
+)
+def test_what_has_no_size_is_named(tmp_path: Path, data: bytes, reason: str) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(data)
+    with pytest.raises(MediaError, match=rf"a\.png: {reason}"):
+        picture_size(file)
+    with pytest.raises(MediaError, match=r"b\.png: cannot be read"):
+        picture_size(tmp_path / "b.png")
