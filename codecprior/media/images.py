@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import numpy as np
 
 from codecprior.errors import ConfigError, MediaError
+from codecprior.media.ahead import map_ahead
 from codecprior.media.convert import bgr_to_yuv420, describe_conversion, pad_to_even
 from codecprior.media.files import EXTENSIONS, natural_key, sha256_files
 from codecprior.media.frame import Frame, Plane
 from codecprior.media.source import DEFAULT_FRAME_RATE, FrameSource, SourceInfo, pass_order
 
-__all__ = ["ImageFolder", "list_images", "picture_size", "read_picture"]
+__all__ = ["ImageFolder", "decode_picture", "list_images", "picture_size", "read_picture"]
 
-_READ_AHEAD_FRAMES = 2
 _GREY, _BGR, _BGRA = 2, 3, 4
 """Axes of a grey picture; channels of coloured ones."""
 _PNG_SIGNATURE, _JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
@@ -34,9 +31,6 @@ _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_EXIF = b"Exif\0"
 _HEADER_BYTES = 1 << 16
 """How much of a file is searched for its size; what lies further back is metadata of unusual length."""
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -140,10 +134,10 @@ class ImageFolder(FrameSource):
         if start < 0:
             raise ConfigError(f"start {start}: give the number of frames to leave out, 0 or more")
         wanted = range(len(self._files))[start : stop if stop is None else max(0, stop)]
-        return _read_ahead(lambda index: cv2.cvtColor(self._read(index), cv2.COLOR_BGR2RGB), wanted)
+        return map_ahead(lambda index: cv2.cvtColor(self._read(index), cv2.COLOR_BGR2RGB), wanted)
 
     def _frames(self, start: int, reverse: bool) -> Iterator[Frame]:
-        return _read_ahead(self._load, pass_order(len(self._files), start, reverse))
+        return map_ahead(self._load, pass_order(len(self._files), start, reverse))
 
     def digest(self) -> str:
         """Return the SHA-256 over names and contents of the pictures."""
@@ -225,6 +219,29 @@ def read_picture(file: Path) -> Plane:
         data = file.read_bytes()
     except OSError as error:
         raise MediaError(f"{file}: cannot be read ({error.strerror})") from error
+    return decode_picture(data, str(file))
+
+
+def decode_picture(data: bytes, file: str) -> Plane:
+    """Decode the content of a file as :func:`read_picture` does.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    file : str
+        Its name, for messages.
+
+    Returns
+    -------
+    ndarray, shape (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16
+        Grey, BGR or BGRA.
+
+    Raises
+    ------
+    MediaError
+        If it cannot be decoded, is truncated, or has samples of another type.
+    """
     if not data:
         raise MediaError(f"{file}: is empty; replace or remove it")
     if not _is_whole(data):
@@ -295,15 +312,3 @@ def _jpeg_size(head: bytes) -> tuple[int, int] | None:
             break
         position += int.from_bytes(segment[:2], "big")
     return None
-
-
-def _read_ahead(load: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """Apply ``load`` to each item in one thread that is a few items ahead of the consumer."""
-    with ThreadPoolExecutor(1, thread_name_prefix="codecprior-read-ahead") as pool:
-        pending: deque[Future[_Result]] = deque()
-        for item in items:
-            pending.append(pool.submit(load, item))
-            if len(pending) > _READ_AHEAD_FRAMES:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()

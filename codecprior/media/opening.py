@@ -15,7 +15,7 @@ from codecprior.media.source import FrameSource
 from codecprior.media.video import VideoFile
 from codecprior.media.y4m import Y4MVideo, is_y4m
 
-__all__ = ["open_source"]
+__all__ = ["open_frames", "open_source"]
 
 _HEAD_BYTES = 4096
 
@@ -55,6 +55,34 @@ def open_source(
         raise MediaError(f"{path}: no such file or folder") from error
     except OSError as error:
         raise MediaError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def open_frames(path: str | Path, *, raw: RawFormat | None = None, frame_rate: Fraction | None = None) -> FrameSource:
+    """Open frames, and nothing else.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder of pictures, video file or raw planar file.
+    raw : RawFormat, optional
+        Layout of a ``.yuv`` file where its name does not tell or is wrong.
+    frame_rate : fractions.Fraction, optional
+        Frames per second of an input that does not state them.
+
+    Returns
+    -------
+    FrameSource
+        The frames.
+
+    Raises
+    ------
+    MediaError
+        If there is nothing to read at the path, or it is VVC or no input of any kind or broken.
+    """
+    source = open_source(path, raw=raw, frame_rate=frame_rate)
+    if isinstance(source, BitstreamSource):
+        raise MediaError(f"{path}: is a VVC stream; decode it and give its frames")
+    return source
 
 
 def _open_file(path: Path, raw: RawFormat | None, frame_rate: Fraction | None) -> FrameSource | BitstreamSource:

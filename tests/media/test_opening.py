@@ -4,11 +4,12 @@ import os
 import shutil
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from codecprior.errors import BitstreamError, MediaError
-from codecprior.media import BitstreamSource, RawFormat, open_source
+from codecprior.media import BitstreamSource, RawFormat, open_frames, open_source
 from codecprior.media.images import ImageFolder
 from codecprior.media.raw import RawVideo
 from codecprior.media.video import VideoFile
@@ -79,3 +80,10 @@ def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.mp4")
     with pytest.raises(MediaError, match="no regular file"):
         open_source(tmp_path / "x.mp4")
+
+
+def test_a_vvc_stream_has_no_frames_to_take(vvc_files: Path, tiny: Any, tmp_path: Path) -> None:
+    for name in ("clip.266", "clip.mp4"):
+        with pytest.raises(MediaError, match=rf"{name}: is a VVC stream; decode it"):
+            open_frames(vvc_files / name)
+    assert open_frames(tiny.mp4(tmp_path / "clip.mp4")).info.num_frames == 6
