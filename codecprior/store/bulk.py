@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -20,14 +20,12 @@ from numpy.typing import NDArray
 
 from codecprior.errors import CorruptStoreError, StoreError
 from codecprior.store.location import Location
-from codecprior.store.schema import ArrayLayout
 
 __all__ = ["ArrayReader", "keep_freed_memory", "open_array", "open_shards", "read_error"]
 
 _READ_CACHE_BYTES: Final = 64 << 20
 """Holds the chunks of one 720p frame, so that reading frames one after the other decompresses each chunk once."""
 
-_UNKNOWN_LENGTH: Final = 1 << 31
 _REMOTE_REQUESTS: Final = 16
 _NOT_THE_BYTES: Final = ("PERMISSION_DENIED", "UNAVAILABLE", "RESOURCE_EXHAUSTED")
 _forked = threading.Event()
@@ -45,31 +43,27 @@ def _require_not_forked() -> None:
         raise StoreError("a forked process cannot use tensorstore; start workers with 'spawn' or 'forkserver'")
 
 
-def _spec(folder: Path, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
+def _spec(folder: Path) -> dict[str, Any]:
     _require_not_forked()
-    spec: dict[str, Any] = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{folder}/"}}
-    return spec if metadata is None else {**spec, "metadata": metadata}
+    return {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{folder}/"}}
 
 
-def open_shards(store: Path, layout: ArrayLayout, num_frames: int | None = None) -> Any:
+def open_shards(folder: Path, metadata: Mapping[str, Any]) -> Any:
     """Open an array for writing shards; its metadata is neither read nor written.
 
     Parameters
     ----------
-    store : Path
-        Folder of the group.
-    layout : ArrayLayout
-        The array.
-    num_frames : int, optional
-        Length of the first axis, where it is known.
+    folder : Path
+        Folder of the array.
+    metadata : mapping
+        What its ``zarr.json`` says or will say.
 
     Returns
     -------
     tensorstore.TensorStore
         The array.
     """
-    metadata = layout.metadata(_UNKNOWN_LENGTH if num_frames is None else num_frames)
-    spec = _spec(store / layout.name, metadata)
+    spec = {**_spec(folder), "metadata": metadata}
     return ts.open(spec, open=True, assume_metadata=True, context=_context(0)).result()
 
 
@@ -174,9 +168,9 @@ def _reason(error: Exception) -> str:
 def keep_freed_memory() -> None:
     """Let this process keep large freed blocks for the next shard: 10 to 20 % less CPU time for a writer.
 
-    glibc returns blocks over 128 KiB to the system on each free, and the next shard faults every page in again. Two arenas
-    do for all threads: with one for each, what every arena keeps adds up over a long clip. Meant for processes that
-    extract; does nothing without glibc.
+    glibc returns blocks over 128 KiB to the system on each free, and the next shard faults every page in again. Two
+    arenas do for all threads: with one for each, what every arena keeps adds up over a long clip. Meant for processes
+    that extract; does nothing without glibc.
     """
     trim_threshold, mmap_threshold, arena_max = -1, -3, -8
     try:

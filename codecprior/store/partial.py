@@ -3,15 +3,17 @@
 ``.clip.zarr.partial/`` lies beside ``clip.zarr`` and holds ``store/`` (what becomes the store), ``scratch/`` (what its
 maker wants to find again), ``lock`` and ``progress.jsonl``: one line per finished shard, appended once the shard is
 whole. A line that was cut off, or whose files do not have the digests it lists, ends the part that a resumed run builds
-on.
+on. A store at a URL is written in a folder of this machine and uploaded at the end.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -19,7 +21,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from codecprior.errors import CodecpriorError, StoreError
-from codecprior.store.location import is_complete, sha256_of
+from codecprior.store.location import Location, is_complete, is_url, publish, sha256_of
+from codecprior.store.schema import CHECKSUMS_FILE, METADATA_FILE
 
 __all__ = ["Partial", "os_errors", "partial_path", "sweep"]
 
@@ -52,8 +55,8 @@ class Partial:
 
     Parameters
     ----------
-    target : Path
-        Final folder of the store.
+    target : str or path
+        Final folder of the store, or an fsspec URL.
     header : dict
         JSON values that say what is being written. A folder with another header starts from nothing.
     overwrite : bool
@@ -61,6 +64,8 @@ class Partial:
 
     Attributes
     ----------
+    name : str
+        The target, for messages.
     records : list of dict
         What was noted as done, in that order: the start of each pass and its finished shards.
 
@@ -70,8 +75,12 @@ class Partial:
         If the target is taken, another process is writing the same store, or the folder cannot be written.
     """
 
-    def __init__(self, target: Path, header: dict[str, Any], *, overwrite: bool = False) -> None:
-        self.target = target
+    def __init__(self, target: str | os.PathLike[str], header: dict[str, Any], *, overwrite: bool = False) -> None:
+        self.name = os.fspath(target)
+        self._url = self.name if is_url(target) else None
+        if self._url is not None and not overwrite and is_complete(self._url):
+            raise StoreError(f"{self._url}: a finished store exists; allow overwriting or choose another name")
+        self.target = target = Location(target).path if self._url is None else _staging(self._url)
         self.root = partial_path(target)
         self.store = self.root / "store"
         self.scratch = self.root / "scratch"
@@ -103,14 +112,35 @@ class Partial:
             del self.records[count:]
             self._remove_unlisted()
 
+    def complete(self, metadata: bytes) -> None:
+        """Write the metadata that says that the store is complete, and the list of its files.
+
+        Parameters
+        ----------
+        metadata : bytes
+            Content of the group's metadata file.
+        """
+        digests = {METADATA_FILE: hashlib.sha256(metadata).hexdigest()}
+        known = {name: digest for record in self.records for name, digest in record.get("files", {}).items()}
+        for path in self.store.rglob("*"):
+            name = path.relative_to(self.store).as_posix()
+            if path.is_file() and name not in (METADATA_FILE, CHECKSUMS_FILE):
+                digests[name] = known.get(name) or hashlib.sha256(path.read_bytes()).hexdigest()
+        (self.store / CHECKSUMS_FILE).write_text("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)))
+        (self.store / METADATA_FILE).write_bytes(metadata)
+
     def publish(self) -> None:
-        """Rename the finished store to its final name and remove what is left.
+        """Give the finished store its final name, or upload it, and remove what is left.
 
         Raises
         ------
         StoreError
-            If the name is taken, or the file system refuses.
+            If the name is taken, the file system refuses, or the upload fails.
         """
+        if self._url is not None:
+            publish(self.store, self._url, overwrite=self._overwrite)
+            self.remove()
+            return
         with os_errors(self.target):
             _sync_tree(self.store)
             self._require_free()
@@ -239,6 +269,15 @@ def sweep(folder: str | os.PathLike[str], *, keep_resumable: bool = True) -> lis
         os.close(lock)
         removed.append(root)
     return removed
+
+
+def _staging(url: str) -> Path:
+    folder = Path(tempfile.gettempdir()) / f"codecprior-{os.getuid()}"
+    with os_errors(folder):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.lstat().st_uid != os.getuid():
+            raise StoreError(f"{folder}: belongs to another user; set TMPDIR to a folder of your own")
+    return folder / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.zarr"
 
 
 def _line(record: dict[str, Any]) -> bytes:

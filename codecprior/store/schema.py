@@ -26,9 +26,11 @@ __all__ = [
     "SHARD_FRAMES",
     "ArrayLayout",
     "StoreAttributes",
+    "array_metadata",
     "frame_layouts",
     "group_metadata",
     "picture_layouts",
+    "sharding_codec",
 ]
 
 FORMAT_VERSION: Final = 1
@@ -113,49 +115,112 @@ class ArrayLayout:
         fill = float(self.spec.fill) if self.dtype.kind == "f" else int(self.spec.fill)
         if self.spec.kind is ArrayKind.PICTURE:
             chunk: tuple[int, ...] = (num_frames,)
-            codecs = [self._bytes_codec(), _CRC32C]
+            codecs = [_bytes_codec(self.dtype), _CRC32C]
         else:
             tiles = (-(-size // tile) * tile for size, tile in zip(self.frame_shape, self.tile, strict=True))
             chunk = (SHARD_FRAMES, *tiles)
-            codecs = [self._sharding_codec()]
-        return {
-            "zarr_format": 3,
-            "node_type": "array",
-            "shape": [num_frames, *self.frame_shape],
-            "data_type": self.dtype.name,
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
-            # One folder per array and no nested ones: a single listing tells whether shards are missing.
-            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-            "fill_value": fill,
-            "codecs": codecs,
-            "attributes": {},
-            "dimension_names": list(self.dimension_names),
-        }
-
-    def _bytes_codec(self) -> dict[str, Any]:
-        return _LITTLE_ENDIAN if self.dtype.itemsize > 1 else {"name": "bytes"}
-
-    def _sharding_codec(self) -> dict[str, Any]:
-        blosc = {
-            "cname": "zstd",
-            "clevel": 1,
-            "shuffle": "bitshuffle",
-            "typesize": self.dtype.itemsize,
-            "blocksize": _BLOSC_BLOCK_BYTES,
-        }
-        return {
-            "name": "sharding_indexed",
-            "configuration": {
-                "chunk_shape": [CHUNK_FRAMES, *self.tile],
-                "codecs": [self._bytes_codec(), {"name": "blosc", "configuration": blosc}, _CRC32C],
-                "index_codecs": [_LITTLE_ENDIAN, _CRC32C],
-                "index_location": "end",
-            },
-        }
+            codecs = [sharding_codec((CHUNK_FRAMES, *self.tile), self.dtype, compressor="zstd", level=1)]
+        return array_metadata(
+            shape=(num_frames, *self.frame_shape),
+            dtype=self.dtype,
+            chunk=chunk,
+            codecs=codecs,
+            fill=fill,
+            dimension_names=self.dimension_names,
+        )
 
 
 _LITTLE_ENDIAN: Final[dict[str, Any]] = {"name": "bytes", "configuration": {"endian": "little"}}
 _CRC32C: Final[dict[str, Any]] = {"name": "crc32c"}
+
+
+def array_metadata(
+    *,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    chunk: tuple[int, ...],
+    codecs: list[dict[str, Any]],
+    fill: float,
+    dimension_names: tuple[str, ...],
+) -> dict[str, Any]:
+    """Array metadata as of Zarr v3.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Length of every axis.
+    dtype : numpy.dtype
+        Element type.
+    chunk : tuple of int
+        Shape of what one file holds.
+    codecs : list of dict
+        Chain that turns a chunk into bytes.
+    fill : float
+        Value of samples that no file holds.
+    dimension_names : tuple of str
+        Name of every axis.
+
+    Returns
+    -------
+    dict
+        Content of the array's ``zarr.json``.
+    """
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
+        # One folder per array and no nested ones: a single listing tells whether shards are missing.
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+        "fill_value": fill,
+        "codecs": codecs,
+        "attributes": {},
+        "dimension_names": list(dimension_names),
+    }
+
+
+def sharding_codec(
+    inner_chunk: tuple[int, ...], dtype: np.dtype[Any], *, compressor: str, level: int
+) -> dict[str, Any]:
+    """Configure a shard of compressed and checksummed inner chunks.
+
+    Parameters
+    ----------
+    inner_chunk : tuple of int
+        What one read decompresses.
+    dtype : numpy.dtype
+        Element type.
+    compressor : str
+        What Blosc compresses with after its bit shuffle.
+    level : int
+        Its level.
+
+    Returns
+    -------
+    dict
+        Configuration of the ``sharding_indexed`` codec.
+    """
+    blosc = {
+        "cname": compressor,
+        "clevel": level,
+        "shuffle": "bitshuffle",
+        "typesize": dtype.itemsize,
+        "blocksize": _BLOSC_BLOCK_BYTES,
+    }
+    return {
+        "name": "sharding_indexed",
+        "configuration": {
+            "chunk_shape": list(inner_chunk),
+            "codecs": [_bytes_codec(dtype), {"name": "blosc", "configuration": blosc}, _CRC32C],
+            "index_codecs": [_LITTLE_ENDIAN, _CRC32C],
+            "index_location": "end",
+        },
+    }
+
+
+def _bytes_codec(dtype: np.dtype[Any]) -> dict[str, Any]:
+    return _LITTLE_ENDIAN if dtype.itemsize > 1 else {"name": "bytes"}
 
 
 def frame_layouts(stream: StreamInfo, *, with_frames: bool, mv_dtype: str = "int16") -> dict[str, ArrayLayout]:

@@ -6,14 +6,11 @@ most, so that memory does not grow with the length of the clip.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
@@ -25,10 +22,9 @@ from codecprior.core.priors import FramePriors
 from codecprior.core.stream import PictureInfo, StreamInfo
 from codecprior.errors import SchemaError, StoreError
 from codecprior.store.bulk import open_shards
-from codecprior.store.location import Location, is_complete, is_url, publish, sha256_of
+from codecprior.store.location import sha256_of
 from codecprior.store.partial import Partial, os_errors
 from codecprior.store.schema import (
-    CHECKSUMS_FILE,
     FORMAT_VERSION,
     METADATA_FILE,
     REVERSE_GROUP,
@@ -43,6 +39,7 @@ from codecprior.store.schema import (
 __all__ = ["PassWriter", "StoreWriter"]
 
 _TWO_BUFFERS_UP_TO_BYTES: Final = 512 << 20
+_UNKNOWN_LENGTH: Final = 1 << 31
 _FRAME_NAMES = frozenset(spec.name for spec in FRAME_ARRAYS)
 
 
@@ -182,7 +179,7 @@ class PassWriter:
         pictures = picture_layouts()
         self._wait(
             [
-                open_shards(self._folder, layout, length).write(np.array([row[column] for row in rows], layout.dtype))
+                self._open(layout, length).write(np.array([row[column] for row in rows], layout.dtype))
                 for column, layout in enumerate(pictures.values())
             ]
         )
@@ -246,12 +243,14 @@ class PassWriter:
 
     def _arrays(self, length: int | None) -> dict[str, Any]:
         if length is not None and self._reversed_length is None:
-            return {name: open_shards(self._folder, layout, length) for name, layout in self._layouts.items()}
+            return {name: self._open(layout, length) for name, layout in self._layouts.items()}
         if self._fixed_arrays is None:
-            self._fixed_arrays = {
-                name: open_shards(self._folder, layout, length) for name, layout in self._layouts.items()
-            }
+            known = _UNKNOWN_LENGTH if length is None else length
+            self._fixed_arrays = {name: self._open(layout, known) for name, layout in self._layouts.items()}
         return self._fixed_arrays
+
+    def _open(self, layout: ArrayLayout, length: int) -> Any:
+        return open_shards(self._folder / layout.name, layout.metadata(length))
 
     def _settle(self) -> None:
         if self._in_flight is None:
@@ -325,15 +324,10 @@ class StoreWriter:
         with_frames: bool = False,
         overwrite: bool = False,
     ) -> None:
-        self._url = os.fspath(target) if is_url(target) else None
-        self._overwrite = overwrite
         self._facts = dict(attributes or {})
         self._with_frames = with_frames
-        folder = Location(target).path if self._url is None else _staging(self._url)
-        if self._url is not None and not overwrite and is_complete(self._url):
-            raise StoreError(f"{self._url}: a finished store exists; allow overwriting or choose another name")
         header = {"format_version": FORMAT_VERSION, "digest": digest, "with_frames": with_frames}
-        self._partial = Partial(folder, header, overwrite=overwrite)
+        self._partial = Partial(target, header, overwrite=overwrite)
         self.scratch = self._partial.scratch
         self.resumed = self._partial.holds_work()
         self._forward: PassWriter | None = None
@@ -425,12 +419,12 @@ class StoreWriter:
 
     def _require_open(self) -> None:
         if not self._partial.held:
-            raise StoreError(f"{self._url or self._partial.target}: this writer is closed; open another")
+            raise StoreError(f"{self._partial.name}: this writer is closed; open another")
 
     def _require_forward(self) -> PassWriter:
         self._require_open()
         if self._forward is None or self._forward.num_frames == 0:
-            raise StoreError(f"{self._url or self._partial.target}: the stream has no frames; nothing to store")
+            raise StoreError(f"{self._partial.name}: the stream has no frames; nothing to store")
         return self._forward
 
     def finish(self, attributes: Mapping[str, Any] | None = None) -> None:
@@ -462,13 +456,8 @@ class StoreWriter:
                 (store / REVERSE_GROUP / METADATA_FILE).write_bytes(_json_bytes(members[REVERSE_GROUP]))
                 directions = ("forward", "reverse")
             document = _json_bytes(group_metadata(self._attributes(forward, directions, facts), members))
-            self._write_checksums({METADATA_FILE: hashlib.sha256(document).hexdigest()})
-            (store / METADATA_FILE).write_bytes(document)
-        if self._url is None:
-            self._partial.publish()
-        else:
-            publish(self._partial.store, self._url, overwrite=self._overwrite)
-            self._partial.remove()
+            self._partial.complete(document)
+        self._partial.publish()
 
     def _attributes(self, writer: PassWriter, directions: tuple[str, ...], facts: dict[str, Any]) -> StoreAttributes:
         return StoreAttributes(
@@ -478,15 +467,6 @@ class StoreWriter:
             concealed_frames=writer.concealed_frames,
             facts=facts,
         )
-
-    def _write_checksums(self, digests: dict[str, str]) -> None:
-        store = self._partial.store
-        known = {name: digest for record in self._partial.records for name, digest in record.get("files", {}).items()}
-        for path in store.rglob("*"):
-            name = path.relative_to(store).as_posix()
-            if path.is_file() and name not in (METADATA_FILE, CHECKSUMS_FILE):
-                digests[name] = known.get(name) or hashlib.sha256(path.read_bytes()).hexdigest()
-        (store / CHECKSUMS_FILE).write_text("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)))
 
 
 def _json_bytes(document: dict[str, Any]) -> bytes:
@@ -504,12 +484,3 @@ def _require_range(values: NDArray[Any], dtype: np.dtype[Any], what: str) -> Non
     low, high = int(values.min()), int(values.max())
     if low < limits.min or high > limits.max:
         raise SchemaError(f"{what} has values from {low} to {high}, which do not fit {dtype.name}; nothing is clipped")
-
-
-def _staging(url: str) -> Path:
-    folder = Path(tempfile.gettempdir()) / f"codecprior-{os.getuid()}"
-    with os_errors(folder):
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.lstat().st_uid != os.getuid():
-            raise StoreError(f"{folder}: belongs to another user; set TMPDIR to a folder of your own")
-    return folder / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.zarr"
