@@ -156,3 +156,127 @@ def _without(document: Any, key: str) -> Any:
 @pytest.fixture(scope="session")
 def tiny(clips: Path) -> TinyClip:
     return TinyClip(clips)
+
+
+class Trees:
+    """Small datasets in the layouts that people have: frames of carphone are sharp, means of three of them blurry.
+
+    Every method takes the folder to fill and returns it. The ``k``-th sequence begins with frame ``k`` of the clip.
+    """
+
+    size = (176, 144)
+
+    def __init__(self, tiny: TinyClip) -> None:
+        self._tiny = tiny
+        self._sharp = [cv2.cvtColor(frame, cv2.COLOR_YUV2BGR_I420) for frame in tiny.frames]
+
+    def sides(
+        self,
+        blurry: Path,
+        sharp: Path,
+        *,
+        frames: int = 4,
+        first: int = 0,
+        at: int = 0,
+        digits: int = 6,
+        extension: str = "png",
+        size: tuple[int, int] = size,
+    ) -> None:
+        """Write both sides of a sequence; names count from ``first``, frames of the clip from ``at``."""
+        for folder in (blurry, sharp):
+            folder.mkdir(parents=True, exist_ok=True)
+        for index in range(frames):
+            name = f"{first + index:0{digits}d}.{extension}"
+            self._write(blurry / name, self._blurry(at + index), size)
+            self._write(sharp / name, self._sharp[at + index], size)
+
+    def gopro(
+        self,
+        path: Path,
+        *,
+        train: Sequence[str] = ("GOPR0372_07_00", "GOPR0374_11_03"),
+        test: Sequence[str] = ("GOPR0384_11_05",),
+        frames: int = 4,
+        blurs: Sequence[str] = ("blur", "blur_gamma"),
+    ) -> Path:
+        """``{train,test}/<sequence>/{blur,blur_gamma,sharp}/NNNNNN.png``, numbered from where GoPro's clips begin."""
+        for at, (split, name) in enumerate([*(("train", each) for each in train), *(("test", each) for each in test)]):
+            sequence = path / split / name
+            for blur in blurs:
+                self.sides(sequence / blur, sequence / "sharp", frames=frames, first=47, at=at)
+        return path
+
+    def dvd(
+        self, path: Path, *, sequences: Sequence[str] = ("720p_240fps_1", "IMG_0001", "IMG_0049"), frames: int = 4
+    ) -> Path:
+        """``quantitative_datasets/<sequence>/{input,GT}/NNNNN.jpg``; IMG_0049 is upright."""
+        for at, name in enumerate(sequences):
+            sequence = path / "quantitative_datasets" / name
+            size = (112, 144) if name == "IMG_0049" else self.size
+            sides = sequence / "input", sequence / "GT"
+            self.sides(*sides, frames=frames, at=at, digits=5, extension="jpg", size=size)
+        return path
+
+    def hq(self, path: Path, *, frames: int = 3) -> Path:
+        """Raw files with 8 and 10 bit whose names tell the size, and one of MCML (S01) with its own list beside it."""
+        self._tiny.yuv(path / "Walk_176x144_24.yuv", frames)
+        self._tiny.yuv(path / "S01_R_00_00.yuv", frames)
+        deep = b"".join((frame.astype("<u2") << 2).tobytes() for frame in self._tiny.frames[:frames])
+        (path / "Deep_176x144_50fps_10bit_420.yuv").write_bytes(deep)
+        (path / "hq.yaml").write_text("S01_R_00_00: {width: 176, height: 144, frame_rate: 30, bit_depth: 8}\n")
+        return path
+
+    def rvrt(self, path: Path, *, splits: Sequence[str] = ("train", "test"), frames: int = 4) -> Path:
+        """``{train,test}_GT_blurred/<sequence>`` and ``{train,test}_GT/<sequence>``."""
+        return self._sides_first(path, [(f"{split}_GT_blurred", f"{split}_GT") for split in splits], frames, digits=6)
+
+    def kair(self, path: Path, *, frames: int = 4) -> Path:
+        """``train_GT_blurred_with_val/<sequence>`` and ``train_GT_with_val/<sequence>``, named as in DVD."""
+        sides = [("train_GT_blurred_with_val", "train_GT_with_val")]
+        return self._sides_first(path, sides, frames, digits=5, names=("IMG_0001", "IMG_0003"))
+
+    def bsstnet(self, path: Path, *, frames: int = 4) -> Path:
+        """``{train,test}/{blur,GT}/<sequence>/NNNNN.png``."""
+        sides = [(f"{split}/blur", f"{split}/GT") for split in ("train", "test")]
+        return self._sides_first(path, sides, frames, digits=5)
+
+    def cdvd_tsp(self, path: Path, *, frames: int = 4) -> Path:
+        """``{blur,gt}/<sequence>/NNNNN.png``."""
+        return self._sides_first(path, [("blur", "gt")], frames, digits=5)
+
+    def generic(
+        self, path: Path, *, sequences: int = 2, frames: int = 4, splits: Sequence[str] = (), **options: Any
+    ) -> Path:
+        """``{blur,sharp}/<sequence>/NNNNNN.png``, below folders for the splits if there are any."""
+        sides = [(f"{split}/blur", f"{split}/sharp") for split in splits] or [("blur", "sharp")]
+        names = [f"seq{number}" for number in range(sequences)]
+        return self._sides_first(path, sides, frames, names=names, **options)
+
+    def _sides_first(
+        self,
+        path: Path,
+        sides: Sequence[tuple[str, str]],
+        frames: int,
+        *,
+        names: Sequence[str] = ("walk", "run"),
+        **options: Any,
+    ) -> Path:
+        for number, (blurry, sharp) in enumerate(sides):
+            for at, name in enumerate(names):
+                place = number * len(names) + at
+                self.sides(path / blurry / name, path / sharp / name, frames=frames, at=place, **options)
+        return path
+
+    def _blurry(self, index: int) -> NDArray[np.uint8]:
+        near = self._sharp[max(0, index - 1) : index + 2]
+        mean: NDArray[np.uint8] = np.mean(near, axis=0).round().astype(np.uint8)
+        return mean
+
+    @staticmethod
+    def _write(path: Path, picture: NDArray[np.uint8], size: tuple[int, int]) -> None:
+        cv2.imwrite(str(path), picture[: size[1], : size[0]])
+
+
+@pytest.fixture(scope="session")
+def trees(tiny: TinyClip) -> Trees:
+    return Trees(tiny)

@@ -70,21 +70,22 @@ class ManifestEntry:
     raw: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        values: dict[str, Any] = vars(self)
         for name in ("sequence", "split", "store"):
-            if not isinstance(value := getattr(self, name), str) or not value:
-                raise DatasetError(f"{name} {value!r}: must be a text")
-        if not isinstance(self.num_frames, int) or self.num_frames < 1:
+            if not isinstance(values[name], str) or not values[name]:
+                raise DatasetError(f"{name} {values[name]!r}: must be a text")
+        if not isinstance(values["num_frames"], int) or self.num_frames < 1:
             raise DatasetError(f"num_frames {self.num_frames!r}: must be a number, 1 or more")
         for name in ("blurry", "sharp"):
-            files = getattr(self, name)
+            files = values[name]
             if isinstance(files, tuple) and all(isinstance(file, str) for file in files):
                 if len(files) != self.num_frames:
                     raise DatasetError(f"{name} names {len(files)} files for {self.num_frames} frames")
             elif not isinstance(files, str) and (files is not None or name == "blurry"):
                 raise DatasetError(f"{name} {files!r}: must be a list of files or the name of one raw file")
-        if not isinstance(self.frames, str | None):
+        if not isinstance(values["frames"], str | None):
             raise DatasetError(f"frames {self.frames!r}: must be a text or null")
-        if not isinstance(self.checks, Mapping) or not isinstance(self.raw, Mapping | None):
+        if not isinstance(values["checks"], Mapping) or not isinstance(values["raw"], Mapping | None):
             raise DatasetError("checks and raw: must be JSON objects")
 
 
@@ -243,9 +244,11 @@ def _from_json(line: bytes) -> ManifestEntry:
     missing = [name for name in required if name not in values]
     if missing:
         raise DatasetError(f"has no {', '.join(missing)}")
-    return ManifestEntry(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in known}
-    )
+    entry: dict[str, Any] = {name: value for name, value in values.items() if name in known}
+    for side in ("blurry", "sharp"):
+        if isinstance(entry[side], list):
+            entry[side] = tuple(entry[side])
+    return ManifestEntry(**entry)
 
 
 def _to_json(entry: ManifestEntry) -> dict[str, Any]:
