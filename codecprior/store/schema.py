@@ -46,8 +46,7 @@ CHUNK_FRAMES: Final = 8
 """Frames per inner chunk: what one read decompresses."""
 
 _PLANE_TILE: Final = 128
-_GRID_TILE: Final = 256
-_WHOLE_GRID_CELLS: Final = (720 // 4) * (1280 // 4)
+_GRID_TILE: Final = 64
 _BLOSC_BLOCK_BYTES: Final = 262144
 
 _GRID_DIMENSIONS = ("grid_row", "grid_column", "component")
@@ -242,8 +241,7 @@ def frame_layouts(stream: StreamInfo, *, with_frames: bool, mv_dtype: str = "int
     """
     layouts = {}
     rows, cols = stream.grid_shape
-    whole = rows * cols <= _WHOLE_GRID_CELLS
-    grid_tile = (rows, cols) if whole else (min(rows, _GRID_TILE), min(cols, _GRID_TILE))
+    grid_tile = (min(rows, _GRID_TILE), min(cols, _GRID_TILE))
     for spec in GRID_ARRAYS:
         vector = (spec.components,) if spec.components > 1 else ()
         dtype = np.dtype(mv_dtype) if spec.name.startswith("mv_") else spec.dtype

@@ -58,9 +58,9 @@ def test_a_missing_attribute_is_named(make: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "grid_tile"), [((1280, 720), [8, 180, 320]), ((1920, 1080), [8, 256, 256]), ((4096, 640), [8, 160, 256])]
+    ("size", "grid_tile"), [((1280, 720), [8, 64, 64]), ((176, 144), [8, 36, 44]), ((4096, 240), [8, 60, 64])]
 )
-def test_grids_are_tiled_above_720p(size: tuple[int, int], grid_tile: list[int]) -> None:
+def test_grids_are_tiled_as_training_crops_are_large(size: tuple[int, int], grid_tile: list[int]) -> None:
     stream = StreamInfo(codec="vvc", coded_size=size, bit_depth=10, chroma_format="4:2:0")
     metadata = frame_layouts(stream, with_frames=False)["qp"].metadata(5)
     assert metadata["codecs"][0]["configuration"]["chunk_shape"] == grid_tile
