@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "render": "render:render",
     "export": "export:export",
     "import": "export:import_",
+    "dataset": "dataset:dataset",
     "doctor": "doctor:doctor",
 }
 

@@ -98,12 +98,24 @@ class Dataset:
         Sequences that can be used, split by split in natural order.
     problems : tuple of Problem
         Errors, each of which kept a sequence out, then warnings and notes.
+
+    Raises
+    ------
+    DatasetError
+        If there is no sequence; it tells the first error.
     """
 
     root: Path
     layout: str
     pairs: tuple[SequencePair, ...]
     problems: tuple[Problem, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.pairs:
+            return
+        errors = [str(problem) for problem in self.problems if problem.severity == "error"]
+        reason = some(errors, most=1) if errors else f"{self.root}: no sequence is in a split"
+        raise DatasetError(f"{reason}; no sequence can be used")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,32 +169,22 @@ def recognise(
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
     listed = read_splits(splits) if splits else None
+    problems: list[Problem] = []
     try:
         base, chosen = _choose(root, [LAYOUTS[layout]] if layout else list(LAYOUTS.values()))
-        problems = _beside_base(root, base)
+        _name_beside(root, base, problems)
         if chosen.name == "gopro":
             chosen = replace(chosen, sides=((blur, "sharp"),))
-        candidates, found = _candidates(base, chosen) if chosen.sides else _raw_candidates(base)
-        problems += found
-        candidates, found = _assigned(base, candidates, listed)
-        problems += found
-        candidates, found = _without_links(candidates)
-        problems += found
-        pairs, found = _measured(base, candidates)
+        candidates = _candidates(base, chosen, problems)
+        candidates = _assigned(base, candidates, listed, problems)
+        pairs = _measured(base, _without_duplicates(candidates, problems), problems)
+        pairs = _without_leaks(base, pairs, problems)
     except OSError as error:
         raise DatasetError(f"{error.filename}: cannot be read ({error.strerror})") from error
-    problems += found
-    pairs, found = _leaks(base, pairs)
-    problems += found
-    errors = [problem for problem in problems if problem.severity == "error"]
-    if not pairs:
-        more = f" (and {len(errors) - 1} more errors)" if len(errors) > 1 else ""
-        reason = errors[0] if errors else f"{splits}: lists none of the sequences in {base}"
-        raise DatasetError(f"{reason}{more}; no sequence can be used")
-    known = listed or packaged_list(frozenset(pair.name for pair in pairs))
+    known = listed or packaged_list(frozenset(each.name for each in candidates))
     if known and chosen.sides:
         used = {(pair.split, pair.name) for pair in pairs}
-        broken = {candidate.name for candidate in candidates if (candidate.split, candidate.name) not in used}
+        broken = {each.name for each in candidates if (each.split, each.name) not in used}
         problems += known.differences(base, pairs, broken)
     problems.sort(key=lambda problem: _SEVERITIES.index(problem.severity))
     return Dataset(root=base, layout=chosen.name, pairs=tuple(pairs), problems=tuple(problems))
@@ -198,12 +200,13 @@ def _choose(root: Path, layouts: list[Layout]) -> tuple[Path, Layout]:
             if len(fits) > 1 and names == {"hq"}:
                 return root, LAYOUTS["hq"]
             if len(fits) > 1:
-                found = [f"{base} ({', '.join(layout.name for layout in fitting)})" for base, fitting in fits.items()]
-                raise DatasetError(f"{root}: holds several datasets, {some(found)}; give one of these folders")
+                several = [f"{base} ({', '.join(layout.name for layout in fitting)})" for base, fitting in fits.items()]
+                raise DatasetError(f"{root}: holds several datasets, {some(several)}; give one of these folders")
             for base, fitting in fits.items():
                 if len(fitting) > 1:
-                    found = [f"{layout.name} ({layout.tree})" for layout in fitting]
-                    raise DatasetError(f"{base}: fits {' and '.join(found)}; choose one with --layout")
+                    how = "fits" if both else "has but one side of"
+                    found = " and ".join(f"{layout.name} ({layout.tree})" for layout in fitting)
+                    raise DatasetError(f"{base}: {how} {found}; choose one with --layout")
                 return base, fitting[0]
             level = [folder for base in level for folder in _folders(base) if folder.resolve() not in visited]
             visited |= {folder.resolve() for folder in level}
@@ -214,97 +217,95 @@ def _choose(root: Path, layouts: list[Layout]) -> tuple[Path, Layout]:
 def _fits(base: Path, layout: Layout, *, both: bool) -> bool:
     if not layout.sides:
         return has_raw(base)
-    sides = ((_has_pictures(each.sharp), _has_pictures(each.path)) for each in _candidates(base, layout)[0])
+    sides = ((_has_pictures(each.sharp), _has_pictures(each.path)) for each in _candidates(base, layout, []))
     return any(all(each) if both else any(each) for each in sides)
 
 
-def _candidates(base: Path, layout: Layout) -> tuple[list[_Candidate], list[Problem]]:
-    """List the sequences of a layout by the names of their folders, and what lies beside them."""
-    candidates: list[_Candidate] = []
-    problems: list[Problem] = []
-    divided = {folder: _SPLITS[folder.name] for folder in _folders(base) if folder.name in _SPLITS}
-    for folder, split in {base: _SPLITS.get(base.resolve().name), **divided}.items():
-        find = _sequences_first if layout.sequence_first else _sides_first
-        used = [child.name for child in divided] if folder == base else []
-        found, beside = find(folder, split, layout, used)
-        candidates += found
-        problems += beside
-    return candidates, problems
+def _candidates(base: Path, layout: Layout, problems: list[Problem]) -> list[_Candidate]:
+    """List the sequences of a layout by the names of their folders, and name what lies beside them."""
+    if not layout.sides:
+        files, found = find_raw(base)
+        problems += found
+        return [_Candidate(name=file.stem, split=None, blurry=None, sharp=file) for file in files]
+    find = _sequences_first if layout.sequence_first else _sides_first
+    divided = [folder for folder in _folders(base) if folder.name in _SPLITS]
+    candidates = find(base, _SPLITS.get(base.resolve().name), layout, [folder.name for folder in divided], problems)
+    for folder in divided:
+        candidates += find(folder, _SPLITS[folder.name], layout, [], problems)
+    return candidates
 
 
 def _sequences_first(
-    folder: Path, split: str | None, layout: Layout, used: list[str]
-) -> tuple[list[_Candidate], list[Problem]]:
+    folder: Path, split: str | None, layout: Layout, used: list[str], problems: list[Problem]
+) -> list[_Candidate]:
     ((blurry, sharp),) = layout.sides
     inside = {blurry, sharp, *layout.ignored}
     children = [child for child in _folders(folder) if child.name not in _SPLITS]
     sequences = [child for child in children if any((child / side).is_dir() for side in inside)]
-    found = [_Candidate(name=x.name, split=split, blurry=x / blurry, sharp=x / sharp) for x in sequences]
-    beside = entries_beside(folder, [*used, *(sequence.name for sequence in sequences)])
-    return found, beside + [problem for sequence in sequences for problem in entries_beside(sequence, inside)]
+    problems += entries_beside(folder, [*used, *(sequence.name for sequence in sequences)])
+    for sequence in sequences:
+        problems += entries_beside(sequence, inside)
+    return [_Candidate(name=x.name, split=split, blurry=x / blurry, sharp=x / sharp) for x in sequences]
 
 
 def _sides_first(
-    folder: Path, split: str | None, layout: Layout, used: list[str]
-) -> tuple[list[_Candidate], list[Problem]]:
-    found, problems = [], []
+    folder: Path, split: str | None, layout: Layout, used: list[str], problems: list[Problem]
+) -> list[_Candidate]:
+    candidates = []
     for blurry, sharp in layout.sides:
         sides = [folder / side for side in (blurry, sharp) if (folder / side).is_dir()]
         used = [*used, *(side.name for side in sides)]
         names = {child.name for side in sides for child in _folders(side)}
-        problems += [problem for side in sides for problem in entries_beside(side, names)]
+        for side in sides:
+            problems += entries_beside(side, names)
         # Where there are several pairs of folders, their names begin with the split.
         its_split = blurry.partition("_")[0] if len(layout.sides) > 1 else split
-        found += [
+        candidates += [
             _Candidate(name=name, split=its_split, blurry=folder / blurry / name, sharp=folder / sharp / name)
             for name in sorted(names, key=natural_key)
         ]
-    return found, problems + entries_beside(folder, used)
-
-
-def _raw_candidates(base: Path) -> tuple[list[_Candidate], list[Problem]]:
-    files, problems = find_raw(base)
-    return [_Candidate(name=file.stem, split=None, blurry=None, sharp=file) for file in files], problems
+    problems += entries_beside(folder, used)
+    return candidates
 
 
 def _assigned(
-    base: Path, candidates: list[_Candidate], listed: SplitList | None
-) -> tuple[list[_Candidate], list[Problem]]:
+    base: Path, candidates: list[_Candidate], listed: SplitList | None, problems: list[Problem]
+) -> list[_Candidate]:
     """Give every sequence its split; a user's list is the only word, and what it leaves out is not used."""
-    if listed:
-        assigned = [replace(each, split=listed.split_of(each.name)) for each in candidates]
-        left = [each.name for each in assigned if each.split is None]
+    if listed is None:
+        known = packaged_list(frozenset(each.name for each in candidates))
+        return [
+            replace(each, split=each.split or (known and known.split_of(each.name)) or _DEFAULT_SPLIT)
+            for each in candidates
+        ]
+    left = [each.name for each in candidates if listed.split_of(each.name) is None]
+    if left:
         message = f"does not use what {listed.title} gives no split: {some(left)}"
-        problem = Problem(kind="sequence-without-split", severity="warning", path=base, message=message)
-        return [each for each in assigned if each.split], [problem] if left else []
-    known = packaged_list(frozenset(each.name for each in candidates))
-    return [
-        replace(each, split=each.split or (known and known.split_of(each.name)) or _DEFAULT_SPLIT)
-        for each in candidates
-    ], []
+        problems.append(Problem(kind="sequence-without-split", severity="warning", path=base, message=message))
+    return [replace(each, split=split) for each in candidates if (split := listed.split_of(each.name))]
 
 
-def _without_links(candidates: list[_Candidate]) -> tuple[list[_Candidate], list[Problem]]:
+def _without_duplicates(candidates: list[_Candidate], problems: list[Problem]) -> list[_Candidate]:
     """Leave out what is the same folder as another sequence, or has the name of one in its split."""
     kept: list[_Candidate] = []
-    problems = []
     places: dict[Path, _Candidate] = {}
     names: dict[tuple[str | None, str], _Candidate] = {}
+    # A real folder comes before a link to it.
     for each in sorted(candidates, key=lambda each: each.path.resolve() != each.path.absolute()):
         same = places.setdefault(each.path.resolve(), each)
-        alike = names.setdefault((each.split, each.name), each)
-        if same is each and alike is each:
+        namesake = names.setdefault((each.split, each.name), each)
+        if same is each and namesake is each:
             kept.append(each)
             continue
-        what = f"is {same.path} once more" if same is not each else f"has the name and split of {alike.path}"
+        what = f"is {same.path} once more" if same is not each else f"has the name and split of {namesake.path}"
         message = f"{what}; remove or rename one"
         problems.append(Problem(kind="duplicate-sequence", severity="error", path=each.path, message=message))
-    return kept, problems
+    return kept
 
 
-def _measured(base: Path, candidates: list[_Candidate]) -> tuple[list[SequencePair], list[Problem]]:
+def _measured(base: Path, candidates: list[_Candidate], problems: list[Problem]) -> list[SequencePair]:
     """Look into the folders; the pairs come split by split in natural order."""
-    pairs, problems = [], []
+    pairs = []
     listed = read_hq_list(base)
     for each in sorted(candidates, key=lambda each: (_rank(each.split), natural_key(each.name))):
         split = each.split or _DEFAULT_SPLIT
@@ -316,27 +317,28 @@ def _measured(base: Path, candidates: list[_Candidate]) -> tuple[list[SequencePa
         problems += found
         if pair:
             pairs.append(pair)
-    return pairs, problems
+    return pairs
 
 
-def _leaks(base: Path, pairs: list[SequencePair]) -> tuple[list[SequencePair], list[Problem]]:
+def _without_leaks(base: Path, pairs: list[SequencePair], problems: list[Problem]) -> list[SequencePair]:
     """Leave out sequences of which another split has the same frames; name those that only share their name."""
-    problems, alike, left_out = [], [], set()
+    namesakes: list[str] = []
+    left_out = set()
     by_name = defaultdict(list)
     for pair in pairs:
         by_name[pair.name].append(pair)
     for name, (first, *others) in by_name.items():
         for other in others:
             if _fingerprint(first) != _fingerprint(other):
-                alike.append(name)
+                namesakes.append(name)
                 continue
             left_out |= {id(first), id(other)}
             message = f"has the frames of {_path(first)} in another split; keep {name} in one of both"
             problems.append(Problem(kind="duplicate-sequence", severity="error", path=_path(other), message=message))
-    if alike:
-        message = f"has other frames in different splits under the names {some(alike)}"
+    if namesakes:
+        message = f"has other frames in different splits under the names {some(namesakes)}"
         problems.append(Problem(kind="shared-name", severity="note", path=base, message=message))
-    return [pair for pair in pairs if id(pair) not in left_out], problems
+    return [pair for pair in pairs if id(pair) not in left_out]
 
 
 def _path(pair: SequencePair) -> Path:
@@ -348,14 +350,12 @@ def _fingerprint(pair: SequencePair) -> list[tuple[str, int]]:
     return [(file.name, file.stat().st_size) for file in (side.files or (side.path,))] if side else []
 
 
-def _beside_base(root: Path, base: Path) -> list[Problem]:
+def _name_beside(root: Path, base: Path, problems: list[Problem]) -> None:
     """Name what lies beside the folder in which the layout begins, down from the folder that was given."""
-    problems = []
     folder = root
     for part in base.relative_to(root).parts:
         problems += entries_beside(folder, [part])
         folder /= part
-    return problems
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -184,7 +184,7 @@ def some(names: Iterable[str], most: int = 4) -> str:
     names : iterable of str
         Names.
     most : int
-        How many to say before counting the others.
+        How many to say; the others are counted.
 
     Returns
     -------
@@ -192,15 +192,16 @@ def some(names: Iterable[str], most: int = 4) -> str:
         Such as ``"a, b and 60 more"``.
     """
     names = list(names)
-    if len(names) <= most:
-        return ", ".join(names)
-    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _pictures(folder: Path, other: Path, problems: list[Problem]) -> list[Path]:
     """List the frames of a side; none after an error."""
     if not folder.is_dir():
-        message = f"is missing, the other side of {other}"
+        parent = next(above for above in folder.parents if above.is_dir())
+        there = some(sorted((entry.name for entry in parent.iterdir()), key=natural_key))
+        message = f"is missing, the other side of {other}; {parent} has {there or 'nothing'}"
         problems.append(Problem(kind="missing-side", severity="error", path=folder, message=message))
         return []
     files = list_images(folder)
