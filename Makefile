@@ -44,5 +44,5 @@ $(VENV)/.installed: $(VENV)/.tools codecprior/__init__.py $(native)
 	@touch $@
 
 $(VENV)/.installed-tests: $(VENV)/.installed
-	$(python) -m pip install --quiet --group test --group check
+	$(python) -m pip install --quiet --group test --group check 'codecprior[model,s3,xarray]'
 	@touch $@
