@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from codecprior.cli.encoding import encoder_options, encoder_settings, raw_format, raw_options
-from codecprior.cli.output import count, size
-from codecprior.cli.progress import echo, progress_bar
+from codecprior.cli.output import count, report_failures, size
+from codecprior.cli.progress import counted, echo, progress_bar
 
 if TYPE_CHECKING:
     from codecprior.extraction.run import Job
@@ -90,12 +90,7 @@ def extract(
             _print(result)
     if as_json:
         click.echo(json.dumps([asdict(result) for result in results], indent=2))
-    failed = [result for result in results if result.status == "failed"]
-    if failed and len(jobs) > 1:
-        click.echo(f"\n{len(failed)} of {count(len(jobs), 'sequence')} failed:", err=True)
-        for result in failed:
-            click.echo(f"  {result.name}: {result.error}", err=True)
-    ctx.exit(1 if failed else 0)
+    ctx.exit(report_failures(results))
 
 
 def _settings(options: dict[str, Any], workers: int | None) -> ExtractionSettings:
@@ -118,18 +113,11 @@ def _run(
     if workers or scheduler:
         with progress_bar("extract", "sequence") as progress:
             results = extract_on_cluster(jobs, settings, workers=workers or 0, scheduler=scheduler)
-            yield from _counted(results, len(jobs), progress)
+            yield from counted(results, len(jobs), progress)
         return
     for job in jobs:
         with progress_bar(job.sequence.name, "frame") as progress:
             result = extract_here(job, settings, progress)
-        yield result
-
-
-def _counted(results: Iterable[SequenceResult], total: int, progress: Any) -> Iterator[SequenceResult]:
-    progress(0, total)
-    for done, result in enumerate(results, 1):
-        progress(done, total)
         yield result
 
 

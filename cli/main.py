@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "export": "export:export",
     "import": "export:import_",
     "dataset": "dataset:dataset",
+    "degrade": "degrade:degrade",
     "doctor": "doctor:doctor",
 }
 

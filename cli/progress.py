@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Final
+from typing import Final, TypeVar
 
 import click
 
-__all__ = ["echo", "progress_bar"]
+__all__ = ["counted", "echo", "progress_bar"]
 
 _LOG_INTERVAL_SECONDS: Final = 10.0
 _logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 
 @contextmanager
@@ -51,6 +53,29 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int | None], 
             bar.update(done - bar.n)
 
         yield show
+
+
+def counted(results: Iterable[_Result], total: int, progress: Callable[[int, int | None], None]) -> Iterator[_Result]:
+    """Pass results on and count them.
+
+    Parameters
+    ----------
+    results : iterable
+        What is counted.
+    total : int
+        How many there will be.
+    progress : callable
+        What :func:`progress_bar` gave.
+
+    Yields
+    ------
+    result
+        Each of them.
+    """
+    progress(0, total)
+    for done, result in enumerate(results, 1):
+        progress(done, total)
+        yield result
 
 
 def echo(message: str, *, err: bool = False) -> None:

@@ -37,6 +37,7 @@ RESIZE_MODES: Final = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bi
 """Interpolations by name; only ``"area"`` takes all pixels into account when it makes a picture smaller."""
 
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
+_GREY: Final = " in grey"
 _PHOTONS: Final = 256
 _STRIP_ROWS: Final = 64
 _SHARPEN_SIZE: Final = 51
@@ -94,6 +95,10 @@ class Blur(Operation):
             beta=self.beta,
         )
 
+    def __str__(self) -> str:
+        sigma = f"{self.sigma_x:.1f}" if self.sigma_x == self.sigma_y else f"{self.sigma_x:.1f} x {self.sigma_y:.1f}"
+        return f"{self.shape} blur {sigma}" + ("" if self.beta == 1 else f" beta {self.beta:.1f}")
+
     def __call__(self, picture: Picture, random: np.random.Generator) -> Picture:
         """Convolve the picture."""
         if self.shape == "gaussian" and self.beta == 1 and self.sigma_x == self.sigma_y:
@@ -114,6 +119,9 @@ class Sinc(Operation):
     def _kernel(self) -> NDArray[np.float32]:
         return sinc_kernel(self.size, self.cutoff)
 
+    def __str__(self) -> str:
+        return f"sinc {self.cutoff / np.pi:.2f} pi"
+
     def __call__(self, picture: Picture, random: np.random.Generator) -> Picture:
         """Convolve the picture."""
         return cv2.filter2D(picture, -1, self._kernel)
@@ -127,6 +135,9 @@ class Resize(Operation):
     width: int
     height: int
     mode: str
+
+    def __str__(self) -> str:
+        return f"{self.mode} to {self.width}x{self.height}"
 
     def __call__(self, picture: Picture, random: np.random.Generator) -> Picture:
         """Interpolate the picture."""
@@ -143,10 +154,13 @@ class GaussianNoise(Operation):
     sigma: float
     grey: bool
 
+    def __str__(self) -> str:
+        return f"Gaussian noise {self.sigma:.1f}{_GREY * self.grey}"
+
     def __call__(self, picture: Picture, random: np.random.Generator) -> Picture:
         """Add noise to the picture."""
         shape = (*picture.shape[:2], 1) if self.grey else picture.shape
-        noise = random.standard_normal(shape, np.float32)
+        noise: Picture = random.standard_normal(shape, np.float32)
         noise *= np.float32(self.sigma / 255)
         return _clipped(picture + noise)
 
@@ -162,6 +176,9 @@ class PoissonNoise(Operation):
     name: ClassVar[str] = "poisson noise"
     scale: float
     grey: bool
+
+    def __str__(self) -> str:
+        return f"Poisson noise {self.scale:.2f}{_GREY * self.grey}"
 
     def __call__(self, picture: Picture, random: np.random.Generator) -> Picture:
         """Add noise to the picture."""
@@ -182,12 +199,17 @@ class Jpeg(Operation):
     name: ClassVar[str] = "jpeg"
     quality: int
 
+    def __str__(self) -> str:
+        return f"JPEG {self.quality}"
+
     def __call__(self, picture: Picture, random: np.random.Generator) -> Picture:
         """Code and decode the picture."""
         levels = np.rint(_clipped(picture) * np.float32(255)).astype(np.uint8)
         coded = cv2.imencode(".jpg", cv2.cvtColor(levels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, self.quality])
         decoded: Picture = cv2.cvtColor(np.asarray(cv2.imdecode(coded[1], cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
-        return decoded.astype(np.float32) / np.float32(255)
+        restored: Picture = decoded.astype(np.float32)
+        restored /= np.float32(255)
+        return restored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,12 +219,16 @@ class Sharpen(Operation):
     name: ClassVar[str] = "sharpen"
     weight: float
 
+    def __str__(self) -> str:
+        return f"sharpen {self.weight:.2f}"
+
     def __call__(self, picture: Picture, random: np.random.Generator) -> Picture:
         """Sharpen the picture."""
         residual = picture - _soft(picture)
         where = _soft((np.abs(residual) > _SHARPEN_THRESHOLD).astype(np.float32))
         sharp = _clipped(picture + np.float32(self.weight) * residual)
-        return picture + where * (sharp - picture)
+        sharpened: Picture = picture + where * (sharp - picture)
+        return sharpened
 
 
 def _soft(picture: Picture) -> Picture:
