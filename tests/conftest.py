@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -280,3 +281,55 @@ class Trees:
 @pytest.fixture(scope="session")
 def trees(tiny: TinyClip) -> Trees:
     return Trees(tiny)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory, clips: Path) -> Path:
+    """Dataset of short sequences; the blurry side is a little blurred.
+
+    ``moving``: 8 frames, 128x96, a texture that moves by 4 samples to the right and 2 up from each frame to the next.
+    ``bikes``: 12 frames, 160x128, of natural video with motion. ``odd``: 6 frames of it, 93x71. These have both
+    directions and decoded frames. ``plain``: 5 frames of it, 64x64, with neither.
+    """
+    from codecprior.datasets.manifest import ManifestEntry, write_manifest
+    from codecprior.extraction.discover import discover
+    from codecprior.extraction.sequence import ExtractionSettings, extract_sequence
+    from codecprior.extraction.vvc import VvcBackend
+    from vvc_wrappers.vvenc import VVencOptions
+
+    root = tmp_path_factory.mktemp("prepared")
+    noise = np.random.default_rng(1).integers(0, 256, (160, 192, 3), dtype=np.uint8)
+    texture = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX)
+    video = cv2.VideoCapture(str(clips / "bikes.mp4"))
+    natural = [video.read()[1] for _ in range(72)][60:]
+    sequences = {
+        "moving": [texture[2 * t : 2 * t + 96, 32 - 4 * t : 160 - 4 * t] for t in range(8)],
+        "bikes": [frame[100:228, 240:400] for frame in natural],
+        "odd": [frame[100:171, 300:393] for frame in natural[:6]],
+        "plain": [frame[100:164, 300:364] for frame in natural[:5]],
+    }
+    backend = VvcBackend(encoder=VVencOptions(threads=1, qp=22), decoder_threads=1)
+    plain = ExtractionSettings(backend=backend, keep_bitstream=False)
+    full = replace(plain, directions="both", with_frames=True)
+    entries = []
+    for name, pictures in sequences.items():
+        for side, width in (("sharp", 0.0), ("blurry", 0.8)):
+            (root / side / name).mkdir(parents=True)
+            for index, picture in enumerate(pictures):
+                shown = cv2.GaussianBlur(picture, (0, 0), width) if width else picture
+                cv2.imwrite(str(root / side / name / f"{index + 7:05d}.png"), shown)
+        (sequence,) = discover(root / "blurry" / name)
+        extract_sequence(sequence, str(root / "priors" / f"{name}.zarr"), plain if name == "plain" else full)
+        files = [f"{index + 7:05d}.png" for index in range(len(pictures))]
+        entries.append(
+            ManifestEntry(
+                sequence=name,
+                split="train",
+                num_frames=len(pictures),
+                blurry=tuple(f"blurry/{name}/{file}" for file in files),
+                sharp=tuple(f"sharp/{name}/{file}" for file in files),
+                store=f"priors/{name}.zarr",
+            )
+        )
+    write_manifest(root, entries)
+    return root
