@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -177,7 +178,7 @@ def recognise(
             chosen = replace(chosen, sides=((blur, "sharp"),))
         candidates = _candidates(base, chosen, problems)
         candidates = _assigned(base, candidates, listed, problems)
-        pairs = _measured(base, _without_duplicates(candidates, problems), problems)
+        pairs = _measured(base, _without_duplicates(base, candidates, problems), problems)
         pairs = _without_leaks(base, pairs, problems)
     except OSError as error:
         raise DatasetError(f"{error.filename}: cannot be read ({error.strerror})") from error
@@ -285,14 +286,18 @@ def _assigned(
     return [replace(each, split=split) for each in candidates if (split := listed.split_of(each.name))]
 
 
-def _without_duplicates(candidates: list[_Candidate], problems: list[Problem]) -> list[_Candidate]:
+def _without_duplicates(base: Path, candidates: list[_Candidate], problems: list[Problem]) -> list[_Candidate]:
     """Leave out what is the same folder as another sequence, or has the name of one in its split."""
     kept: list[_Candidate] = []
     places: dict[Path, _Candidate] = {}
     names: dict[tuple[str | None, str], _Candidate] = {}
-    # A real folder comes before a link to it.
-    for each in sorted(candidates, key=lambda each: each.path.resolve() != each.path.absolute()):
-        same = places.setdefault(each.path.resolve(), each)
+    real_base = base.resolve()
+
+    def is_link(each: _Candidate) -> bool:
+        return _real(each.path) != real_base / each.path.relative_to(base)
+
+    for each in sorted(candidates, key=is_link):  # a real folder before a link to it
+        same = places.setdefault(_real(each.path), each)
         namesake = names.setdefault((each.split, each.name), each)
         if same is each and namesake is each:
             kept.append(each)
@@ -356,6 +361,10 @@ def _name_beside(root: Path, base: Path, problems: list[Problem]) -> None:
     for part in base.relative_to(root).parts:
         problems += entries_beside(folder, [part])
         folder /= part
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # which lets links that run in circles pass, unlike Path.resolve
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import codecprior
 from codecprior.cli.main import main
 
-COMMANDS = ["extract", "encode", "inspect", "verify", "render", "export", "import", "doctor"]
+COMMANDS = ["extract", "encode", "inspect", "verify", "render", "export", "import", "dataset", "doctor"]
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -35,7 +35,7 @@ def test_every_command_is_listed_with_a_whole_sentence() -> None:
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, "dataset inspect"])
 def test_help_fits_a_terminal(command: str) -> None:
     result = CliRunner().invoke(main, [*command.split(), "--help"], terminal_width=80)
     assert result.exit_code == 0

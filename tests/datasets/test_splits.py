@@ -38,7 +38,10 @@ def written(path: Path, text: str) -> Path:
 def test_the_packaged_lists_have_the_official_totals(name: str, split: str, sequences: int, frames: int) -> None:
     known = packaged_list(frozenset([name, "mine"]))
     assert known
-    assert (len(known.splits[split]), sum(number or 0 for number in known.splits[split].values())) == (sequences, frames)
+    assert (len(known.splits[split]), sum(number or 0 for number in known.splits[split].values())) == (
+        sequences,
+        frames,
+    )
 
 
 def test_a_dataset_of_other_names_has_no_list() -> None:
