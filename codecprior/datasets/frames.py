@@ -26,11 +26,11 @@ from codecprior.media.images import decode_picture, read_picture
 from codecprior.media.opening import open_frames
 from codecprior.media.raw import RawFormat
 from codecprior.media.rgb import rgb_frames, yuv_to_rgb
-from codecprior.store.bulk import open_array, read_error
-from codecprior.store.location import Location, is_url
+from codecprior.store.location import is_url
+from codecprior.store.packed import PackedFrames
 from codecprior.store.reader import PriorsStore
 
-__all__ = ["DecodedFrames", "FrameReader", "PackedFrames", "PictureFiles", "RawFrames", "slice_frames"]
+__all__ = ["DecodedFrames", "FrameReader", "PackedSide", "PictureFiles", "RawFrames", "slice_frames"]
 
 _MAX_THREADS: Final = 4
 """Pictures of a clip that are decoded side by side: a training has as many workers as it has CPUs for."""
@@ -94,7 +94,7 @@ class PictureFiles:
 
     def _read(self, file: str, box: Box) -> NDArray[Any]:
         picture = decode_picture(_fetch(file), file) if is_url(file) else read_picture(Path(file))
-        _require_size(file, picture.shape, self._size)
+        _require_size(file, (picture.shape[1], picture.shape[0]), self._size)
         rows, cols = box.plane_slices()
         channels = picture.shape[2] if picture.ndim > 2 else 1
         rgb: NDArray[Any] = cv2.cvtColor(picture[rows, cols], _TO_RGB[channels])
@@ -126,7 +126,7 @@ class RawFrames:
         if layout.get("frame_rate") is not None:
             layout["frame_rate"] = Fraction(layout["frame_rate"])
         self._source = open_frames(path, raw=RawFormat(**layout))
-        _require_size(path, (self._source.info.height, self._source.info.width), size)
+        _require_size(path, (self._source.info.width, self._source.info.height), size)
 
     def start(self, frames: range, box: Box) -> Callable[[], NDArray[Any]]:
         """Read and convert the frames; see :class:`FrameReader`."""
@@ -140,15 +140,15 @@ class RawFrames:
         return clip if rising is frames else clip[::-1]
 
 
-class PackedFrames:
-    """Frames from an array of a packed group.
+class PackedSide:
+    """Frames from one side of a packed group.
 
     Parameters
     ----------
-    location : Location
+    packed : PackedFrames
         The group.
-    name : {"blurry", "sharp"}
-        The array.
+    side : {"blurry", "sharp"}
+        Name of the side.
     num_frames : int
         Frames that it must have.
     size : tuple of int
@@ -160,29 +160,21 @@ class PackedFrames:
         If it holds something else.
     """
 
-    def __init__(self, location: Location, name: str, num_frames: int, size: tuple[int, int]) -> None:
-        self._where = f"{location}/{name}"
-        self._array = open_array(location, name)
-        expected = (num_frames, size[1], size[0], 3)
-        if self._array.shape != expected or self._array.dtype != np.uint8:
+    def __init__(self, packed: PackedFrames, side: str, num_frames: int, size: tuple[int, int]) -> None:
+        if len(packed) != num_frames:
             raise DatasetError(
-                f"{self._where}: is {self._array.dtype}{list(self._array.shape)}, the priors go with "
-                f"uint8{list(expected)}; prepare the dataset again"
+                f"{packed.location}: has {len(packed)} frames, the priors {num_frames}; prepare the dataset again"
             )
+        _require_size(f"{packed.location}/{side}", packed.frame_size(side), size)
+        self._packed = packed
+        self._side = side
 
     def start(self, frames: range, box: Box) -> Callable[[], NDArray[Any]]:
         """Read the part of the array; see :class:`FrameReader`."""
         rising = frames if frames.step > 0 else frames[::-1]
-        wait = self._array.start((slice(rising.start, rising[-1] + 1, rising.step), *box.plane_slices()))
-
-        def finish() -> NDArray[Any]:
-            try:
-                clip = wait()
-            except (ValueError, OSError, KeyError, RuntimeError) as error:
-                raise read_error(self._where, error) from error
-            return clip if rising is frames else clip[::-1]
-
-        return finish
+        entries = slice(rising.start, rising[-1] + 1, rising.step)
+        wait = self._packed.start(self._side, (entries, *box.plane_slices()))
+        return wait if rising is frames else lambda: wait()[::-1]
 
 
 class DecodedFrames:
@@ -250,10 +242,10 @@ def _fetch(url: str) -> bytes:
     return data
 
 
-def _require_size(file: str, shape: tuple[int, ...], size: tuple[int, int]) -> None:
-    if shape[:2] != size[::-1]:
+def _require_size(where: str, found: tuple[int, int], size: tuple[int, int]) -> None:
+    if found != size:
         raise DatasetError(
-            f"{file}: is {shape[1]}x{shape[0]}, the priors are of {size[0]}x{size[1]}; prepare the dataset again"
+            f"{where}: is {found[0]}x{found[1]}, the priors are of {size[0]}x{size[1]}; prepare the dataset again"
         )
 
 

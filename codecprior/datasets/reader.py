@@ -20,7 +20,7 @@ from codecprior.core.stream import Box
 from codecprior.datasets.frames import (
     DecodedFrames,
     FrameReader,
-    PackedFrames,
+    PackedSide,
     PictureFiles,
     RawFrames,
     slice_frames,
@@ -36,7 +36,7 @@ from codecprior.datasets.normalization import (
 )
 from codecprior.datasets.sampling import ClipRequest
 from codecprior.errors import ConfigError, DatasetError, StoreError
-from codecprior.store.location import Location
+from codecprior.store.packed import open_packed
 from codecprior.store.reader import ClipPriors, PriorsStore, open_store
 
 __all__ = ["ClipReader", "ReaderConfig"]
@@ -143,9 +143,7 @@ class ClipReader:
             If frames cannot be read.
         """
         if os.getpid() != self._process:
-            raise StoreError(
-                "a forked process cannot read stores; start workers with spawn: DataLoader(multiprocessing_context='spawn')"
-            )
+            raise StoreError("a forked process cannot read stores; give the DataLoader multiprocessing_context='spawn'")
         return self._open(request.sequence).read(request)
 
     def _open_sequence(self, index: int) -> _Sequence:
@@ -179,7 +177,7 @@ class _Sequence:
         entry = self._entry
         files = getattr(entry, side)
         if entry.frames is not None:
-            return PackedFrames(Location(manifest.resolve(entry.frames)), side, entry.num_frames, self._size)
+            return PackedSide(open_packed(manifest.resolve(entry.frames)), side, entry.num_frames, self._size)
         if isinstance(files, str):
             return RawFrames(manifest.resolve(files), entry.raw, self._size)
         return PictureFiles([manifest.resolve(file) for file in files], self._size)

@@ -142,6 +142,16 @@ class PackedFrames:
     def _arrays(self) -> dict[str, ArrayReader]:
         return {}
 
+    def _array(self, name: str) -> ArrayReader:
+        if name not in self._arrays:
+            self._arrays[name] = open_array(self.location, name)
+        return self._arrays[name]
+
+    def frame_size(self, name: str) -> tuple[int, int]:
+        """Return width and height of the frames of a side."""
+        _, height, width, _ = self._array(name).shape
+        return width, height
+
     def start(self, name: str, selection: tuple[slice, slice, slice]) -> Callable[[], RGB]:
         """Start reading.
 
@@ -157,9 +167,7 @@ class PackedFrames:
         callable
             Waits for the pixels, (T, H, W, 3) uint8, and returns them; raises StoreError where they cannot be read.
         """
-        if name not in self._arrays:
-            self._arrays[name] = open_array(self.location, name)
-        wait = self._arrays[name].start(selection)
+        wait = self._array(name).start(selection)
 
         def finish() -> RGB:
             try:

@@ -23,6 +23,7 @@ from codecprior.datasets.manifest import Manifest, read_manifest
 from codecprior.datasets.reader import ClipReader, ReaderConfig
 from codecprior.datasets.sampling import ClipRequest, RandomClips
 from codecprior.errors import CodecpriorError, ConfigError, DatasetError, MediaError, StoreError
+from codecprior.store.packed import pack_frames
 
 MOVING, BIKES, ODD, PLAIN = range(4)
 
@@ -212,14 +213,13 @@ def test_decoded_frames_are_close_to_the_source_and_do_not_depend_on_the_crop(ma
     assert (backwards.blurry[::-1] != whole.blurry).any()  # decoded in the other direction
 
 
-def test_raw_files_and_packed_frames_give_the_same_clips(
-    manifest: Manifest, tmp_path: Path, make_packed: Callable[..., None], tiny: Any
-) -> None:
+def test_raw_files_and_packed_frames_give_the_same_clips(manifest: Manifest, tmp_path: Path) -> None:
     request = ClipRequest(sequence=BIKES, frames=range(9, 1, -3), crop=(44, 32), position=(0.3, 0.7))
     expected = ClipReader(manifest).read(request)
     whole = ClipReader(manifest).read(ClipRequest(sequence=BIKES, frames=range(12)))
-    make_packed(tmp_path / "frames", blurry=whole.blurry, sharp=whole.sharp)
-    packed = entry_changed(manifest, BIKES, frames=str(tmp_path / "frames"), blurry="none.yuv", sharp="none.yuv")
+    assert whole.sharp is not None
+    pack_frames(tmp_path / "frames.zarr", {"blurry": whole.blurry, "sharp": whole.sharp}, num_frames=12)
+    packed = entry_changed(manifest, BIKES, frames=str(tmp_path / "frames.zarr"), blurry="none.yuv", sharp="none.yuv")
     found = ClipReader(packed).read(request)
     np.testing.assert_array_equal(found.blurry, expected.blurry)
     np.testing.assert_array_equal(found.sharp, expected.sharp)  # type: ignore[arg-type]
@@ -237,29 +237,7 @@ def test_raw_files_and_packed_frames_give_the_same_clips(
     assert found.blurry.shape == expected.blurry.shape
 
 
-@pytest.fixture(scope="session")
-def make_packed() -> Callable[..., None]:
-    import tensorstore as ts
-
-    def write(folder: Path, **sides: np.ndarray) -> None:
-        for name, frames in sides.items():
-            spec = {
-                "driver": "zarr3",
-                "kvstore": {"driver": "file", "path": f"{folder / name}/"},
-                "metadata": {
-                    "shape": list(frames.shape),
-                    "data_type": "uint8",
-                    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, 64, 64, 3]}},
-                },
-            }
-            ts.open(spec, create=True).result().write(frames).result()
-
-    return write
-
-
-def test_frames_that_do_not_go_with_the_priors_are_named(
-    manifest: Manifest, tmp_path: Path, make_packed: Callable[..., None]
-) -> None:
+def test_frames_that_do_not_go_with_the_priors_are_named(manifest: Manifest, tmp_path: Path) -> None:
     request = ClipRequest(sequence=MOVING, frames=range(8))
     bikes, moving = manifest.entries[BIKES], manifest.entries[MOVING]
     cases: list[tuple[dict[str, Any], type[CodecpriorError], str]] = [
@@ -268,8 +246,12 @@ def test_frames_that_do_not_go_with_the_priors_are_named(
         ({"blurry": ("gone.png", *moving.blurry[1:])}, MediaError, "gone.png: cannot be read"),
         ({"store": "gone.zarr"}, StoreError, "gone.zarr: no priors store here"),
     ]
-    make_packed(tmp_path / "frames", blurry=np.zeros((8, 96, 64, 3), np.uint8))
-    cases.append(({"frames": str(tmp_path / "frames")}, DatasetError, r"is uint8\[8, 96, 64, 3\]"))
+    for name, size, message in (
+        ("narrow", (8, 96, 64), "narrow.zarr/blurry: is 64x96, the priors are of 128x96"),
+        ("short", (7, 96, 128), "short.zarr: has 7 frames, the priors 8"),
+    ):
+        pack_frames(tmp_path / f"{name}.zarr", {"blurry": np.ones((*size, 3), np.uint8)}, num_frames=size[0])
+        cases.append(({"frames": str(tmp_path / f"{name}.zarr")}, DatasetError, message))
     for changes, kind, message in cases:
         with pytest.raises(kind, match=message):
             ClipReader(entry_changed(manifest, MOVING, **changes)).read(request)
