@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -209,10 +211,11 @@ def _choose(root: Path, layouts: list[Layout]) -> tuple[Path, Layout]:
                     found = " and ".join(f"{layout.name} ({layout.tree})" for layout in fitting)
                     raise DatasetError(f"{base}: {how} {found}; choose one with --layout")
                 return base, fitting[0]
-            level = [folder for base in level for folder in _folders(base) if folder.resolve() not in visited]
+            below = [folder for base in level for folder in _folders(base) if os.access(folder, os.R_OK | os.X_OK)]
+            level = [folder for folder in below if folder.resolve() not in visited]
             visited |= {folder.resolve() for folder in level}
     accepted = "; ".join(f"{layout.name}: {layout.tree}" for layout in layouts)
-    raise DatasetError(f"{root}: has no layout that is read ({accepted})")
+    raise DatasetError(f"{root}: holds no dataset; looked for {accepted}")
 
 
 def _fits(base: Path, layout: Layout, *, both: bool) -> bool:
@@ -334,25 +337,23 @@ def _without_leaks(base: Path, pairs: list[SequencePair], problems: list[Problem
         by_name[pair.name].append(pair)
     for name, (first, *others) in by_name.items():
         for other in others:
-            if _fingerprint(first) != _fingerprint(other):
+            if not _same_frames(first, other):
                 namesakes.append(name)
                 continue
             left_out |= {id(first), id(other)}
-            message = f"has the frames of {_path(first)} in another split; keep {name} in one of both"
-            problems.append(Problem(kind="duplicate-sequence", severity="error", path=_path(other), message=message))
+            message = f"has the frames of {first.sides[0].path} in another split; keep {name} in one of both"
+            problems.append(
+                Problem(kind="duplicate-sequence", severity="error", path=other.sides[0].path, message=message)
+            )
     if namesakes:
         message = f"has other frames in different splits under the names {some(namesakes)}"
         problems.append(Problem(kind="shared-name", severity="note", path=base, message=message))
     return [pair for pair in pairs if id(pair) not in left_out]
 
 
-def _path(pair: SequencePair) -> Path:
-    return next(side.path for side in (pair.blurry, pair.sharp) if side)
-
-
-def _fingerprint(pair: SequencePair) -> list[tuple[str, int]]:
-    side = pair.blurry or pair.sharp
-    return [(file.name, file.stat().st_size) for file in (side.files or (side.path,))] if side else []
+def _same_frames(first: SequencePair, other: SequencePair) -> bool:
+    one, two = ([file for side in pair.sides for file in side.files or (side.path,)] for pair in (first, other))
+    return len(one) == len(two) and all(map(partial(filecmp.cmp, shallow=False), one, two))
 
 
 def _name_beside(root: Path, base: Path, problems: list[Problem]) -> None:

@@ -96,16 +96,19 @@ class SequencePair:
     sharp: FrameFiles | None
 
     @property
+    def sides(self) -> tuple[FrameFiles, ...]:
+        """The sides that are there, at least one."""
+        return tuple(side for side in (self.blurry, self.sharp) if side)
+
+    @property
     def num_frames(self) -> int:
-        """Number of frames, 0 without any side."""
-        side = self.blurry or self.sharp
-        return side.num_frames if side else 0
+        """Number of frames."""
+        return self.sides[0].num_frames
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the frames, 0 without any side."""
-        side = self.blurry or self.sharp
-        return side.size if side else (0, 0)
+        """Width and height of the frames."""
+        return self.sides[0].size
 
 
 def pair_folders(name: str, split: str, blurry: Path, sharp: Path) -> tuple[SequencePair | None, list[Problem]]:
@@ -129,18 +132,17 @@ def pair_folders(name: str, split: str, blurry: Path, sharp: Path) -> tuple[Sequ
         What was found on the way.
     """
     problems: list[Problem] = []
-    sides = [_pictures(folder, other, problems) for folder, other in ((blurry, sharp), (sharp, blurry))]
-    if not all(sides):
+    blurry_files, sharp_files = _pictures(blurry, sharp, problems), _pictures(sharp, blurry, problems)
+    if not blurry_files or not sharp_files or not _matched(blurry_files, sharp_files, problems):
         return None, problems
-    problems += _unmatched(*sides) or _sizes_differ([*sides[0], *sides[1]])
-    if any(problem.severity == "error" for problem in problems):
+    size = _common_size([*blurry_files, *sharp_files], problems)
+    if size is None:
         return None, problems
-    size = picture_size(sides[0][0])
-    found = [
+    sides = [
         FrameFiles(path=folder, kind="images", num_frames=len(files), size=size, files=tuple(files))
-        for folder, files in zip((blurry, sharp), sides, strict=True)
+        for folder, files in ((blurry, blurry_files), (sharp, sharp_files))
     ]
-    return SequencePair(name=name, split=split, blurry=found[0], sharp=found[1]), problems
+    return SequencePair(name=name, split=split, blurry=sides[0], sharp=sides[1]), problems
 
 
 def entries_beside(folder: Path, used: Iterable[str]) -> list[Problem]:
@@ -216,53 +218,54 @@ def _pictures(folder: Path, other: Path, problems: list[Problem]) -> list[Path]:
         message = "has a frame of the same name with another extension beside it; keep one"
         problems.append(Problem(kind="duplicate-frame", severity="error", path=twice, message=message))
         return []
-    if _numbered(files):
-        step = min((_step(*two) for two in pairwise(files)), default=1)
-        gap = next((after for before, after in pairwise(files) if _step(before, after) > step), None)
-        if gap:
-            message = "comes after a gap in the numbers; motion jumps there if frames are missing"
-            problems.append(Problem(kind="numbering-gap", severity="warning", path=gap, message=message))
     return files
 
 
-def _numbered(files: list[Path]) -> bool:
-    return all(file.stem.isdecimal() for file in files)
-
-
-def _step(file: Path, following: Path) -> int:
-    return int(following.stem) - int(file.stem)
-
-
-def _unmatched(blurry: list[Path], sharp: list[Path]) -> list[Problem]:
+def _matched(blurry: list[Path], sharp: list[Path], problems: list[Problem]) -> bool:
+    """Whether the frames belong together one by one."""
     if [file.stem for file in blurry] == [file.stem for file in sharp]:
-        return []
-    if len(blurry) == len(sharp) and _counts_up(blurry) and _counts_up(sharp):
+        steps = _steps(blurry)
+        gap = next((file for file, step in zip(blurry[1:], steps, strict=False) if step != min(steps)), None)
+        if gap:
+            message = "comes after a gap in the numbers; motion jumps there if frames are missing"
+            problems.append(Problem(kind="numbering-gap", severity="warning", path=gap, message=message))
+        return True
+    if len(blurry) == len(sharp) and set(_steps(blurry)) == set(_steps(sharp)) == {1}:
         message = f"begins with {blurry[0].name} but {sharp[0].parent} with {sharp[0].name}: paired in their order"
-        return [Problem(kind="paired-by-order", severity="note", path=blurry[0].parent, message=message)]
+        problems.append(Problem(kind="paired-by-order", severity="note", path=blurry[0].parent, message=message))
+        return True
     for files, others in ((blurry, sharp), (sharp, blurry)):
         stems = {other.stem for other in others}
         alone = [file for file in files if file.stem not in stems]
         if alone:
             more = f", nor have {len(alone) - 1} more" if len(alone) > 1 else ""
             message = f"has no partner in {others[0].parent}{more} ({len(files)} frames here, {len(others)} there)"
-            return [Problem(kind="unpaired-frame", severity="error", path=alone[0], message=message)]
-    return []
+            problems.append(Problem(kind="unpaired-frame", severity="error", path=alone[0], message=message))
+            break
+    return False
 
 
-def _counts_up(files: list[Path]) -> bool:
-    return _numbered(files) and all(_step(before, after) == 1 for before, after in pairwise(files))
+def _steps(files: list[Path]) -> list[int]:
+    """Differences of the numbers that the names are; none where one is something else."""
+    if not all(file.stem.isdecimal() for file in files):
+        return []
+    return [int(after.stem) - int(before.stem) for before, after in pairwise(files)]
 
 
-def _sizes_differ(files: list[Path]) -> list[Problem]:
-    try:
-        with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-            sizes = list(pool.map(picture_size, files))
-    except MediaError as error:
-        path, _, message = str(error).partition(": ")
-        return [Problem(kind="unreadable-frame", severity="error", path=Path(path), message=message)]
+def _common_size(files: list[Path], problems: list[Problem]) -> tuple[int, int] | None:
+    sizes = []
+    with ThreadPoolExecutor(_HEADER_THREADS) as pool:
+        for file, size in [(file, pool.submit(picture_size, file)) for file in files]:
+            try:
+                sizes.append(size.result())
+            except MediaError as error:
+                message = str(error).removeprefix(f"{file}: ")
+                problems.append(Problem(kind="unreadable-frame", severity="error", path=file, message=message))
+                return None
     odd = next((at for at, size in enumerate(sizes) if size != sizes[0]), None)
     if odd is None:
-        return []
+        return sizes[0]
     here, first = ("x".join(map(str, sizes[at])) for at in (odd, 0))
     message = f"is {here} but {files[0]} is {first}; all frames of a pair need one size"
-    return [Problem(kind="mixed-size", severity="error", path=files[odd], message=message)]
+    problems.append(Problem(kind="mixed-size", severity="error", path=files[odd], message=message))
+    return None

@@ -68,7 +68,7 @@ def check_frames(dataset: Dataset, progress: Callable[[int, int | None], object]
     DatasetError
         If no sequence is left.
     """
-    sides = [(pair, side) for pair in dataset.pairs for side in (pair.blurry, pair.sharp) if side]
+    sides = [(pair, side) for pair in dataset.pairs for side in pair.sides]
     done, total = 0, sum(side.num_frames for _, side in sides)
     damaged: dict[tuple[str, str], list[Problem]] = {}
     with ThreadPoolExecutor() as pool:

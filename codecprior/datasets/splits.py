@@ -112,17 +112,17 @@ class SplitList:
         return problems
 
     def _pair_differs(self, pair: SequencePair) -> list[Problem]:
-        split, side = self.split_of(pair.name), pair.blurry or pair.sharp
-        if split is None or side is None:
+        split, path = self.split_of(pair.name), pair.sides[0].path
+        if split is None:
             return []
         problems = []
         if split != pair.split:
             message = f"is in split {pair.split}, but {self.title} has {pair.name} in {split}"
-            problems.append(Problem(kind="split-differs", severity="warning", path=side.path, message=message))
+            problems.append(Problem(kind="split-differs", severity="warning", path=path, message=message))
         frames = self.splits[split].get(pair.name)
         if frames not in (None, pair.num_frames):
             message = f"has {pair.num_frames} frames, but {self.title} has {frames} in {pair.name}"
-            problems.append(Problem(kind="frames-differ", severity="warning", path=side.path, message=message))
+            problems.append(Problem(kind="frames-differ", severity="warning", path=path, message=message))
         return problems
 
 

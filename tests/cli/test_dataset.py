@@ -78,7 +78,7 @@ def test_errors_are_told_while_anything_is_left(trees: Any, tmp_path: Path) -> N
 
 def test_a_folder_without_a_dataset_is_one_line(cli: Any, tmp_path: Path) -> None:
     assert cli.fails("dataset", "inspect", tmp_path / "gone") == f"{tmp_path}/gone: no such folder"
-    assert cli.fails("dataset", "inspect", tmp_path).startswith(f"{tmp_path}: has no layout that is read (gopro: ")
+    assert cli.fails("dataset", "inspect", tmp_path).startswith(f"{tmp_path}: holds no dataset; looked for gopro: ")
 
 
 def test_the_help_has_every_layout() -> None:

@@ -206,8 +206,11 @@ def test_a_sequence_in_train_and_test_is_in_neither(trees: Any, tmp_path: Path) 
 
 
 def test_equal_names_with_other_frames_are_only_noted(trees: Any, tmp_path: Path) -> None:
-    found = recognise(trees.bsstnet(tmp_path))
-    assert [(problem.kind, problem.severity) for problem in found.problems] == [("shared-name", "note")]
+    for name, extension in (("png", "png"), ("equal_sizes", "bmp")):
+        root = trees.generic(tmp_path / name, splits=("train", "test"), extension=extension)
+        found = recognise(root)
+        assert len(found.pairs) == 4
+        assert [(problem.kind, problem.severity) for problem in found.problems] == [("shared-name", "note")]
 
 
 def test_links_in_circles_end_and_are_named(trees: Any, tmp_path: Path) -> None:
@@ -252,7 +255,7 @@ def test_nothing_beside_a_dataset_is_passed_over_in_silence(trees: Any, tmp_path
 def test_a_tree_without_a_layout_says_which_are_read(tmp_path: Path, folders: tuple[str, ...]) -> None:
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
-    with pytest.raises(DatasetError, match=r"has no layout that is read \(gopro: \{train,test\}/.*; generic: "):
+    with pytest.raises(DatasetError, match=r"holds no dataset; looked for gopro: \{train,test\}/.*; generic: "):
         recognise(tmp_path)
 
 
@@ -268,7 +271,7 @@ def test_a_side_that_no_layout_knows_is_explained(trees: Any, tmp_path: Path) ->
 
 def test_frames_of_many_clips_in_one_folder_are_no_sequence(trees: Any, tmp_path: Path) -> None:
     trees.sides(tmp_path / "train" / "blur", tmp_path / "train" / "sharp")
-    with pytest.raises(DatasetError, match="has no layout that is read"):
+    with pytest.raises(DatasetError, match="holds no dataset"):
         recognise(tmp_path)
 
 
