@@ -12,8 +12,19 @@ import pytest
 
 @pytest.fixture(scope="session")
 def motion_oracle() -> ModuleType:
-    """The module ``motion_oracle.py`` beside this file: nothing here is on the import path."""
-    path = Path(__file__).with_name("motion_oracle.py")
+    """The module ``motion_oracle.py`` beside this file."""
+    return module_beside("motion_oracle")
+
+
+@pytest.fixture(scope="session")
+def annex_b() -> ModuleType:
+    """The module ``annex_b.py`` beside this file."""
+    return module_beside("annex_b")
+
+
+def module_beside(name: str) -> ModuleType:
+    """Load a module of this folder, which is not on the import path."""
+    path = Path(__file__).with_name(f"{name}.py")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

@@ -118,8 +118,8 @@ int SlotPool::acquire( const vvdec::Picture* owner )
     slot = m_free.back();
     m_free.pop_back();
   }
-  m_slots[slot].mvOutOfRange = m_slots[slot].referenceOutOfRange = false;
-  m_slots[slot].owner        = owner;
+  m_slots[slot].mvOutOfRange = m_slots[slot].referenceOutOfRange = m_slots[slot].colourTransform = false;
+  m_slots[slot].owner = owner;
   return slot;
 }
 
@@ -137,13 +137,12 @@ int SlotPool::find( const vvdec::Picture* owner ) const
 
 void SlotPool::discard( int slot )
 {
-  m_slots[slot].owner = nullptr;
+  detach( slot );
   m_free.push_back( slot );
 }
 
 void SlotPool::hand( int slot )
 {
-  m_slots[slot].owner = nullptr;
   while( m_held >= MAX_HELD )
   {
     collectReleased( true );

@@ -50,6 +50,7 @@ struct Slot
   uint8_t*          memory = nullptr;
   std::atomic<bool> mvOutOfRange{ false };                    // a vector did not fit into 16 bits
   std::atomic<bool> referenceOutOfRange{ false };             // nor did the distance to a reference
+  std::atomic<bool> colourTransform{ false };                 // a residual that VVdeC transforms once more, after prediction
   int               lmcs = 0, pictureType = 0, sliceQp = 0;
 };
 
@@ -72,6 +73,7 @@ public:
   int   acquire( const vvdec::Picture* owner );               // attach a free slot; waits for the parent if there is none
   int   find( const vvdec::Picture* owner ) const;            // -1: none
   void  discard( int slot );                                  // the picture will never be output
+  void  detach( int slot ) { m_slots[slot].owner = nullptr; } // the picture is done, and its object may be used again
   void  hand( int slot );                                     // the parent reads it now; waits while it holds too many
   Slot& operator[]( int slot ) { return m_slots[slot]; }
 

@@ -17,20 +17,15 @@
 #include <string>
 #include <vector>
 
+#include "nal_units.hpp"
 #include "tracer.hpp"
 #include "vvdec/vvdec.h"
 
 using codecprior::emit;
+using codecprior::leave;
 using codecprior::quoted;
 
 namespace {
-
-// The decoder's threads may hang after an error, so nothing is closed.
-[[noreturn]] void leave( const std::string& kind, const std::string& message )
-{
-  emit( "{\"event\": \"error\", \"kind\": " + quoted( kind ) + ", \"message\": " + quoted( message ) + "}" );
-  _exit( 3 );
-}
 
 // Cuts an Annex B byte stream (Rec. ITU-T H.266, Annex B) into NAL units, start code included.
 class NalReader
@@ -208,53 +203,8 @@ void report( codecprior::Tracer& tracer, vvdecDecoder* decoder, vvdecFrame* fram
 {
   if( frame )
   {
-    tracer.emitNextPicture();
-  }
-  if( tracer.failed() )
-  {
-    leave( tracer.failureKind(), tracer.failure() );
-  }
-  if( frame )
-  {
+    tracer.takeNextPicture();
     vvdec_frame_unref( decoder, frame );
-  }
-}
-
-void decode( vvdecDecoder* decoder, codecprior::Tracer& tracer, NalReader& reader )
-{
-  vvdecAccessUnit unit;
-  vvdec_accessUnit_default( &unit );
-  unit.ctsValid = unit.dtsValid = true;
-  if( !reader.atStartCode() && !reader.error() )
-  {
-    leave( "bitstream", reader.empty() ? "the stream is empty" : "no start code at the beginning: not a VVC byte stream (Annex B)" );
-  }
-  for( ;; )
-  {
-    const auto nal = reader.next();
-    if( reader.error() )
-    {
-      leave( "bitstream", std::string( "reading the stream failed: " ) + strerror( reader.error() ) );
-    }
-    if( nal.second == 0 )
-    {
-      return;
-    }
-    unit.payload     = nal.first;
-    unit.payloadSize = unit.payloadUsedSize = (int) nal.second;
-    vvdecFrame* frame = nullptr;
-    const int   code  = vvdec_decode( decoder, &unit, &frame );
-    unit.cts++;
-    unit.dts++;
-    if( code == VVDEC_ERR_DEC_INPUT )                         // VVdeC goes on: pictures before the first entry point
-    {
-      emit( "{\"event\": \"warning\", \"message\": " + quoted( lastError( decoder, code ) ) + "}" );
-    }
-    else if( code != VVDEC_OK && code != VVDEC_TRY_AGAIN && code != VVDEC_EOF )
-    {
-      leaveWithDecoderError( decoder, code );
-    }
-    report( tracer, decoder, frame );
   }
 }
 
@@ -274,6 +224,96 @@ void flush( vvdecDecoder* decoder, codecprior::Tracer& tracer )
       return;
     }
   }
+}
+
+// What VVdeC left out without a word.
+void warnOfMissingPictures( const codecprior::NalUnits& units, const codecprior::Tracer& tracer )
+{
+  const auto warn = []( const std::string& which, int64_t count )
+  {
+    if( count > 0 )
+    {
+      emit( "{\"event\": \"warning\", \"message\": " + quoted( which + ": " + std::to_string( count ) ) + "}" );
+    }
+  };
+  warn( "coded pictures left out, which come before a random access point", units.early() );
+  warn( "leading pictures left out, which refer to pictures before their random access point (RASL)",
+        units.pictures() - units.early() - tracer.started() );
+}
+
+void decodeUnit( vvdecDecoder* decoder, codecprior::Tracer& tracer, unsigned char* data, size_t size, int64_t picture )
+{
+  vvdecAccessUnit unit;
+  vvdec_accessUnit_default( &unit );
+  unit.payload     = data;
+  unit.payloadSize = unit.payloadUsedSize = (int) size;
+  unit.cts         = unit.dts = picture;                      // comes back as the picture's position in the stream
+  unit.ctsValid    = unit.dtsValid = true;
+  vvdecFrame* frame = nullptr;
+  const int   code  = vvdec_decode( decoder, &unit, &frame );
+  if( code != VVDEC_OK && code != VVDEC_TRY_AGAIN && code != VVDEC_EOF )
+  {
+    leaveWithDecoderError( decoder, code );
+  }
+  report( tracer, decoder, frame );
+}
+
+void decode( vvdecDecoder* decoder, codecprior::Tracer& tracer, NalReader& reader )
+{
+  if( !reader.atStartCode() && !reader.error() )
+  {
+    leave( "bitstream", reader.empty() ? "the stream is empty" : "no start code at the beginning: not a VVC byte stream (Annex B)" );
+  }
+  codecprior::NalUnits       units;
+  std::vector<unsigned char> header;                          // of the next picture, in case that decoding starts there
+  bool                       flushed = true;                  // VVdeC has given all pictures that it was given
+  for( ;; )
+  {
+    const auto [data, size] = reader.next();
+    if( reader.error() )
+    {
+      leave( "bitstream", std::string( "reading the stream failed: " ) + strerror( reader.error() ) );
+    }
+    if( size == 0 )
+    {
+      break;
+    }
+    if( !units.follow( data, size ) )
+    {
+      leave( "bitstream", "a start code without a NAL unit" );
+    }
+    if( units.changesChromaFormat() )
+    {
+      leave( "unsupported", "the chroma format changes inside the stream; a priors store holds one format" );
+    }
+    if( units.comesEarly() )
+    {
+      header.assign( data, units.isPictureHeader() ? data + size : data );
+      continue;
+    }
+    if( !header.empty() && units.isSlice() )
+    {
+      decodeUnit( decoder, tracer, header.data(), header.size(), units.pictures() - 1 );
+      header.clear();
+    }
+    decodeUnit( decoder, tracer, data, size, units.pictures() - 1 );
+    flushed = units.endsSequence();
+    if( flushed )                                             // VVdeC would mix its pictures with those of the next one
+    {
+      flush( decoder, tracer );
+      tracer.sequenceEnded();
+    }
+  }
+  if( units.pictures() > 0 && units.pictures() == units.early() )
+  {
+    leave( "bitstream", std::to_string( units.pictures() ) + " coded pictures, but no random access point with its parameter sets to start at" );
+  }
+  if( !flushed )
+  {
+    flush( decoder, tracer );
+  }
+  tracer.emitWaitingPictures();
+  warnOfMissingPictures( units, tracer );
 }
 
 }  // namespace
@@ -307,7 +347,6 @@ int main( int argc, char** argv )
   {
     NalReader reader( input );
     decode( decoder, tracer, reader );
-    flush( decoder, tracer );
   }
   catch( const std::exception& error )
   {

@@ -61,6 +61,12 @@ std::string quoted( const std::string& text )
   return out + '"';
 }
 
+void leave( const std::string& kind, const std::string& message )
+{
+  emit( "{\"event\": \"error\", \"kind\": " + quoted( kind ) + ", \"message\": " + quoted( message ) + "}" );
+  _exit( 3 );
+}
+
 static Geometry geometryOf( const Picture& picture )
 {
   const SPS&    sps    = *picture.cs->sps;
@@ -79,6 +85,17 @@ static Geometry geometryOf( const Picture& picture )
   return g;
 }
 
+static std::string described( const Geometry& g )
+{
+  char text[128];
+  snprintf( text, sizeof( text ), "%dx%d cropped to %dx%d, %d bit", g.width, g.height, g.width - g.left - g.right,
+            g.height - g.top - g.bottom, g.bitDepth );
+  return text;
+}
+
+// Position in the bitstream. VVdeC's own number leaves out pictures that it skips.
+static int codedOrder( const Picture& picture ) { return (int) picture.getCts(); }
+
 void Tracer::announceStream( const Picture& picture )
 {
   const Geometry& g    = m_pool.geometry();
@@ -93,8 +110,8 @@ void Tracer::announceStream( const Picture& picture )
   const GeneralHrdParams* timing = sps.getGeneralHrdParameters();
   if( timing && timing->getNumUnitsInTick() > 0 && timing->getTimeScale() > 0 )
   {
-    const auto&    layers      = sps.getOlsHrdParameters();
-    const uint32_t ticksPerPic = !layers.empty() && layers[0].getFixedPicRateWithinCvsFlag() ? layers[0].getElementDurationInTcMinus1() + 1 : 1;
+    const auto&    layers      = sps.getOlsHrdParameters();   // each temporal sublayer adds pictures; the last has all
+    const uint32_t ticksPerPic = !layers.empty() && layers.back().getFixedPicRateWithinCvsFlag() ? layers.back().getElementDurationInTcMinus1() + 1 : 1;
     snprintf( buffer, sizeof( buffer ), "\"frame_rate\": [%u, %llu], ", timing->getTimeScale(),
               (unsigned long long) timing->getNumUnitsInTick() * ticksPerPic );
     line += buffer;
@@ -115,28 +132,25 @@ void Tracer::announceStream( const Picture& picture )
 // pictures
 // --------------------------------------------------------------------------------------------------------------------
 
-void Tracer::fail( const char* kind, std::string message )
+void Tracer::pictureStarts( Picture& picture )
 {
-  if( !failed() )
-  {
-    m_failureKind = kind;
-    m_failure     = std::move( message );
-  }
-}
-
-void Tracer::pictureStarts( const Picture& picture )
-{
-  if( failed() )
-  {
-    return;
-  }
   try
   {
+    m_pictures.insert( &picture );
     attachSlot( picture );
+    m_started++;
   }
   catch( const std::exception& error )                        // VVdeC would take it for an error of the stream
   {
-    fail( "internal", error.what() );
+    leave( "internal", error.what() );
+  }
+}
+
+void Tracer::sequenceEnded()
+{
+  for( Picture* picture : m_pictures )
+  {
+    picture->dpbReferenceMark = Picture::unreferenced;
   }
 }
 
@@ -150,18 +164,13 @@ void Tracer::attachSlot( const Picture& picture )
   }
   else if( !( geometry == m_pool.geometry() ) )
   {
-    const Geometry& first = m_pool.geometry();
-    char            message[256];
-    snprintf( message, sizeof( message ),
-              "the picture format changes inside the stream (from %dx%d, %d bit to %dx%d, %d bit at POC %d); "
-              "a priors store holds one format",
-              first.width, first.height, first.bitDepth, geometry.width, geometry.height, geometry.bitDepth, picture.getPOC() );
-    fail( "unsupported", message );
-    return;
+    leave( "unsupported", "the picture format changes inside the stream (from " + described( m_pool.geometry() ) + " to "
+                            + described( geometry ) + " at POC " + std::to_string( picture.getPOC() )
+                            + "); a priors store holds one format" );
   }
   if( picture.isCLVSS() )
   {
-    const int order = picture.getDecodingOrderNumber();       // with threads, pictures start in another order
+    const int order = codedOrder( picture );                  // with threads, pictures start in another order
     m_sequenceStarts.insert( std::upper_bound( m_sequenceStarts.begin(), m_sequenceStarts.end(), order ), order );
   }
 
@@ -216,15 +225,11 @@ void Tracer::copyFrame( const Picture& picture, int slot )
   }
 }
 
-void Tracer::emitNextPicture()
+void Tracer::takeNextPicture()
 {
   if( m_output.empty() )
   {
-    fail( "internal", "the decoder gave a frame that no traced call returned" );
-  }
-  if( failed() )
-  {
-    return;
+    leave( "internal", "the decoder gave a frame that no traced call returned" );
   }
   const Picture& picture = *m_output.front();
   m_output.pop_front();
@@ -249,33 +254,66 @@ void Tracer::emitNextPicture()
   }
   if( slot >= 0 && m_pool[slot].mvOutOfRange )
   {
-    fail( "mv_range", "a motion vector does not fit into 16 bits" );
-    return;
+    leave( "mv_range", "a motion vector does not fit into 16 bits" );
+  }
+  if( slot >= 0 && m_pool[slot].colourTransform )
+  {
+    leave( "unsupported", "adaptive colour transform (the residual is not in the planes of the picture)" );
   }
   if( slot >= 0 && m_pool[slot].referenceOutOfRange )
   {
-    fail( "unsupported", "a reference picture is more than 32767 pictures away" );
-    return;
+    leave( "unsupported", "a reference picture is more than 32767 pictures away" );
   }
   if( m_options.withFrames )
   {
     copyFrame( picture, slot );
   }
-  if( slot >= 0 )
-  {
-    m_pool.hand( slot );
-  }
 
-  const int decodeOrder = picture.getDecodingOrderNumber();
+  const int decodeOrder = codedOrder( picture ), sequence = sequenceNumber( decodeOrder );
   char      buffer[512];
   snprintf( buffer, sizeof( buffer ),
             "{\"event\": \"picture\", \"slot\": %d, \"has_priors\": %s, \"poc\": %d, \"decode_order\": %d, \"cvs\": %d, "
             "\"picture_type\": %d, \"slice_qp\": %d, \"lmcs\": %d, \"coded_size_bytes\": %u}",
-            slot, hasPriors ? "true" : "false", picture.getPOC(), decodeOrder, sequenceNumber( decodeOrder ),
+            slot, hasPriors ? "true" : "false", picture.getPOC(), decodeOrder, sequence,
             slot >= 0 ? m_pool[slot].pictureType : 0, slot >= 0 ? m_pool[slot].sliceQp : 0, slot >= 0 ? m_pool[slot].lmcs : 0,
             picture.getNaluBits() / 8 );
-  emit( buffer );
-  m_emitted++;
+
+  if( slot >= 0 )
+  {
+    m_pool.detach( slot );
+  }
+
+  const SPS& sps     = *picture.cs->sps;
+  const int  reorder = sps.getNumReorderPics( sps.getMaxTLayers() - 1 );
+  if( m_emitted == 0 && m_waiting.empty() )
+  {
+    m_leastReorder = reorder;
+  }
+  else if( sequence != m_sequence )
+  {
+    emitWaitingPictures();
+    m_leastReorder = std::min( m_leastReorder, m_reorder );
+  }
+  m_sequence = sequence;
+  m_reorder  = reorder;
+  m_waiting.push_back( { picture.getPOC(), slot, buffer } );
+  // VVdeC reorders the first pictures of a sequence as an earlier one demands. Where that is too little, we do the rest.
+  emitWaitingPictures( reorder > m_leastReorder ? reorder : 0 );
+}
+
+void Tracer::emitWaitingPictures( size_t left )
+{
+  while( m_waiting.size() > left )
+  {
+    const auto next = std::min_element( m_waiting.begin(), m_waiting.end(), []( auto& a, auto& b ) { return a.poc < b.poc; } );
+    if( next->slot >= 0 )
+    {
+      m_pool.hand( next->slot );
+    }
+    emit( next->event );
+    m_waiting.erase( next );
+    m_emitted++;
+  }
 }
 
 // --------------------------------------------------------------------------------------------------------------------
@@ -300,6 +338,10 @@ static void traceResidual( SlotPool& pool, int slot, CodingStructure& cs, int ct
     if( !cu.rootCbf() )
     {
       continue;
+    }
+    if( cu.colorTransform() )
+    {
+      pool[slot].colourTransform = true;
     }
     for( const TransformUnit& tu : TUTraverser( &cu.firstTU, cu.lastTU->next ) )
     {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,32 +26,42 @@ public:
   Tracer( SlotPool& pool, TracerOptions options ) : m_pool( pool ), m_options( options ) {}
 
   // Called from the decoder's own thread.
-  void pictureStarts( const vvdec::Picture& picture );
+  void pictureStarts( vvdec::Picture& picture );
   void pictureIsOutput( const vvdec::Picture* picture ) { m_output.push_back( picture ); }
 
-  // Called after vvdec_decode() or vvdec_flush() gave a frame: tells the parent about it.
-  void emitNextPicture();
+  // The pictures so far are no references of later ones, which VVdeC overlooks where POCs repeat.
+  void sequenceEnded();
 
-  bool               failed() const { return !m_failureKind.empty(); }
-  const std::string& failureKind() const { return m_failureKind; }
-  const std::string& failure() const { return m_failure; }
-  int64_t            emitted() const { return m_emitted; }
-  bool               complete() const { return m_output.empty(); }   // every picture that was output came as a frame
-  SlotPool&          pool() { return m_pool; }
+  // Called after vvdec_decode() or vvdec_flush() gave a frame: tells the parent about it, now or when its turn comes.
+  void takeNextPicture();
+  void emitWaitingPictures( size_t left = 0 );
+
+  int64_t   started() const { return m_started; }
+  int64_t   emitted() const { return m_emitted; }
+  bool      complete() const { return m_output.empty() && m_waiting.empty(); }
+  SlotPool& pool() { return m_pool; }
 
 private:
+  struct Waiting
+  {
+    int         poc, slot;
+    std::string event;
+  };
+
   void attachSlot( const vvdec::Picture& picture );
   void announceStream( const vvdec::Picture& picture );
   void copyFrame( const vvdec::Picture& picture, int slot );
-  void fail( const char* kind, std::string message );
   int  sequenceNumber( int decodeOrder ) const;
 
   SlotPool&                         m_pool;
   TracerOptions                     m_options;
-  std::deque<const vvdec::Picture*> m_output;
+  std::deque<const vvdec::Picture*> m_output;                 // which the decoder has not yet given as frames
+  std::vector<Waiting>              m_waiting;                // given, but perhaps in the wrong order
+  int                               m_sequence = 0;           // the coded video sequence (CVS) of the last frame
+  int                               m_reorder = 0, m_leastReorder = 0;
+  std::set<vvdec::Picture*>         m_pictures;               // VVdeC's objects, which it uses again and again
   std::vector<int>                  m_sequenceStarts;         // decoding order of the first picture of each CVS
-  int64_t                           m_emitted = 0;
-  std::string                       m_failureKind, m_failure;
+  int64_t                           m_started = 0, m_emitted = 0;
 };
 
 void install( Tracer* tracer );                               // the one that the wrapped calls report to
@@ -58,5 +69,9 @@ void install( Tracer* tracer );                               // the one that th
 // One line of JSON to the parent.
 void emit( const std::string& line );
 std::string quoted( const std::string& text );
+
+// Tells the parent about an error and ends, at once: VVdeC may crash on what is refused here, its threads may hang after
+// an error.
+[[noreturn]] void leave( const std::string& kind, const std::string& message );
 
 }  // namespace codecprior
