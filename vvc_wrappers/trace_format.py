@@ -34,6 +34,16 @@ __all__ = [
 ]
 
 _VVDEC_REASON = re.compile(r"ERROR: In function .*?:\d+: (?P<reason>.*?)\s*(?:ERROR CONDITION: .*)?$")
+_UNSUPPORTED = {
+    "not yet supported": None,
+    "not supported": None,
+    "not implemented": None,
+    "Invalid VPS": "streams of several layers are not supported by VVdeC",
+    "nuh_layer_id": "streams of several layers are not supported by VVdeC",
+    "range supported by signalled profile": "its profile is not supported by VVdeC, which knows those of VVC version 1",
+    "High bit depth support": "more than 12 bits are not supported by VVdeC",
+}
+"""Parts of VVdeC's messages that say that a stream may be sound, and what to say instead where they are no help."""
 _CHROMA_FORMATS = ("4:0:0", "4:2:0", "4:2:2", "4:4:4")
 
 
@@ -230,15 +240,13 @@ def stream_error(event: ErrorEvent, name: str) -> ExtractionError:
     """
     if event.kind == "mv_range":
         return MvRangeError(f"{name}: {event.message}")
-    if event.kind == "unsupported" or _is_unsupported(event.message):
-        return UnsupportedStreamError(f"{name}: {_shortened(event.message)}")
+    reason = _shortened(event.message)
+    known = next((part for part in _UNSUPPORTED if part in reason), None)
+    if event.kind == "unsupported" or known:
+        return UnsupportedStreamError(f"{name}: {(known and _UNSUPPORTED[known]) or reason}")
     if event.kind == "bitstream":
-        return BitstreamError(f"{name}: broken or truncated VVC stream: {_shortened(event.message)}")
-    return TraceError(f"{name}: the tracing decoder failed: {_shortened(event.message)}")
-
-
-def _is_unsupported(message: str) -> bool:
-    return "not yet supported" in message or "not supported" in message
+        return BitstreamError(f"{name}: broken or truncated VVC stream: {reason}")
+    return TraceError(f"{name}: the tracing decoder failed: {reason}")
 
 
 def _shortened(message: str) -> str:

@@ -174,6 +174,11 @@ def test_arrays_lie_where_the_layout_says() -> None:
         ),
         (ErrorEvent("bitstream", PALETTE), UnsupportedStreamError, "palette mode is not yet supported"),
         (
+            ErrorEvent("bitstream", PALETTE.replace("palette mode is not yet supported", "Invalid VPS")),
+            UnsupportedStreamError,
+            "streams of several layers are not supported by VVdeC",
+        ),
+        (
             ErrorEvent("unsupported", "the picture format changes inside the stream"),
             UnsupportedStreamError,
             "the picture format changes inside the stream",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
@@ -212,6 +212,20 @@ def test_a_change_of_format_is_refused(
     for threads in THREADS:
         with pytest.raises(UnsupportedStreamError, match=CHANGES[names]):
             pictures(chain(*units), threads)
+
+
+def edited_sps(units: Iterable[bytes], annex_b: ModuleType, at: int, value: int) -> Iterator[bytes]:
+    """Overwrite a byte of each sequence parameter set."""
+    for unit in units:
+        yield unit[:at] + bytes([value]) + unit[at + 1 :] if annex_b.kind(unit) == annex_b.SPS else unit
+
+
+@pytest.mark.parametrize("profile", [2, 10, 34, 36, 42])
+def test_a_profile_of_version_2_is_unsupported(
+    random_access: Units, profile: int, annex_b: ModuleType, pictures: Callable[..., list[FramePriors]]
+) -> None:
+    with pytest.raises(UnsupportedStreamError, match="profile is not supported by VVdeC"):
+        pictures(edited_sps(random_access, annex_b, 4, profile << 1))
 
 
 # What is broken near the beginning, while VVdeC still forgives
