@@ -5,17 +5,42 @@ from __future__ import annotations
 import json
 import textwrap
 from collections import Counter
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import click
 
 from codecprior.cli.output import count, table
 from codecprior.cli.progress import progress_bar
 
-__all__ = ["dataset"]
+__all__ = ["dataset", "layout_options"]
 
 _LAYOUTS: Final = ("gopro", "dvd", "hq", "rvrt", "kair", "bsstnet", "cdvd-tsp", "generic")
 _WIDTH: Final = 80
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def layout_options(command: _Command) -> _Command:
+    """Add the options that say how a folder is a dataset to a command."""
+    options = (
+        click.option(
+            "--layout", type=click.Choice(_LAYOUTS), help="Take DIR to be this, where more than one layout fits."
+        ),
+        click.option(
+            "--splits", metavar="FILE", type=click.Path(), help="YAML file: which sequence is in which split."
+        ),
+        click.option(
+            "--blur",
+            type=click.Choice(["blur", "blur_gamma"]),
+            default="blur",
+            show_default=True,
+            help="GoPro's degraded side: averaged sample values, or averaged light.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.group(short_help="Look at datasets for restoration.")
@@ -29,15 +54,7 @@ def dataset() -> None:
 
 @dataset.command(short_help="Print what a dataset holds and what is wrong with it.")
 @click.argument("folder", metavar="DIR", type=click.Path())
-@click.option("--layout", type=click.Choice(_LAYOUTS), help="Take DIR to be this, where more than one layout fits.")
-@click.option("--splits", metavar="FILE", type=click.Path(), help="YAML file: which sequence is in which split.")
-@click.option(
-    "--blur",
-    type=click.Choice(["blur", "blur_gamma"]),
-    default="blur",
-    show_default=True,
-    help="GoPro's degraded side: averaged sample values, or averaged light.",
-)
+@layout_options
 @click.option("--check-frames", "check", is_flag=True, help="Decode every frame, to find damaged ones.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(folder: str, *, layout: str | None, splits: str | None, blur: str, check: bool, as_json: bool) -> None:

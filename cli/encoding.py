@@ -1,4 +1,4 @@
-"""Options that ``extract`` and ``encode`` share: how to encode, and what raw files are."""
+"""Options that commands share: how to encode, how much at a time, and what raw files are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from codecprior.media.raw import RawFormat
     from vvc_wrappers.vvenc import VVencOptions
 
-__all__ = ["encoder_options", "encoder_settings", "raw_format", "raw_options"]
+__all__ = ["encoder_options", "encoder_settings", "frame_size", "raw_format", "raw_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -39,7 +39,8 @@ def _bit_rate(text: str) -> int:
     return rate
 
 
-def _size(text: str) -> tuple[int, int]:
+def frame_size(text: str) -> tuple[int, int]:
+    """Parse the value of an option that gives a size."""
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         raise click.BadParameter(f"{text!r}: write it as WIDTHxHEIGHT, such as 1920x1080")
@@ -114,10 +115,56 @@ def encoder_settings(options: dict[str, Any], workers: int | None = None) -> VVe
     )
 
 
+def cluster_options(command: _Command) -> _Command:
+    """Add the options that say how much runs at a time to a command."""
+    options = (
+        click.option(
+            "--decoder-threads",
+            metavar="N",
+            type=click.IntRange(0, 64),
+            help="Threads of the decoder.  [default: one per CPU]",
+        ),
+        click.option(
+            "--workers", metavar="N", type=click.IntRange(1), help="Take N sequences at a time, in processes."
+        ),
+        click.option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Work on the Dask cluster at this tcp://HOST:PORT; it must see the paths.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def require_one_cluster(options: dict[str, Any]) -> tuple[int | None, str | None]:
+    """Take what :func:`cluster_options` says of the cluster out of a command's options.
+
+    Parameters
+    ----------
+    options : dict
+        Values by parameter name; those of the cluster are removed.
+
+    Returns
+    -------
+    workers : int or None
+        Processes to start.
+    scheduler : str or None
+        Address of an existing cluster.
+    """
+    workers, scheduler = options.pop("workers"), options.pop("scheduler")
+    if workers and scheduler:
+        raise click.UsageError("--workers starts a cluster, --scheduler uses an existing one: give one of the two")
+    return workers, scheduler
+
+
 def raw_options(command: _Command) -> _Command:
     """Add the options that describe raw files, and the frame rate, to a command."""
     options = (
-        click.option("--size", metavar="WxH", type=_size, help="Frame size of .yuv files whose names do not tell."),
+        click.option(
+            "--size", metavar="WxH", type=frame_size, help="Frame size of .yuv files whose names do not tell."
+        ),
         click.option("--bit-depth", metavar="N", type=click.IntRange(8, 16), help="Bits per sample of .yuv files."),
         click.option(
             "--chroma-format",

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from codecprior.cli.encoding import encoder_options, encoder_settings, raw_format, raw_options
+from codecprior.cli.encoding import (
+    cluster_options,
+    encoder_options,
+    encoder_settings,
+    raw_format,
+    raw_options,
+    require_one_cluster,
+)
 from codecprior.cli.output import count, report_failures, size
 from codecprior.cli.progress import counted, echo, progress_bar
 
@@ -40,13 +47,7 @@ __all__ = ["extract"]
 @click.option("--with-frames", is_flag=True, help="Store the decoded pictures, too: about ten times the bytes.")
 @click.option("--no-bitstream", is_flag=True, help="Do not keep the encoder's bitstream beside the store.")
 @raw_options
-@click.option(
-    "--decoder-threads", metavar="N", type=click.IntRange(0, 64), help="Threads of the decoder.  [default: one per CPU]"
-)
-@click.option("--workers", metavar="N", type=click.IntRange(1), help="Extract N sequences at a time, in processes.")
-@click.option(
-    "--scheduler", metavar="ADDRESS", help="Extract on the Dask cluster at this tcp://HOST:PORT; it must see the paths."
-)
+@cluster_options
 @click.option("--overwrite", is_flag=True, help="Replace stores that have another input or other settings.")
 @click.option("--dry-run", is_flag=True, help="Print what would be extracted to where, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
@@ -69,9 +70,7 @@ def extract(
     """
     from codecprior.extraction.run import plan
 
-    workers, scheduler = options.pop("workers"), options.pop("scheduler")
-    if workers and scheduler:
-        raise click.UsageError("--workers starts a cluster, --scheduler uses an existing one: give one of the two")
+    workers, scheduler = require_one_cluster(options)
     settings = _settings(options, workers)
     jobs = plan(source, output)
     if not as_json:

@@ -23,7 +23,9 @@ _COMMANDS: Final = {
     "export": "export:export",
     "import": "export:import_",
     "dataset": "dataset:dataset",
+    "prepare": "prepare:prepare",
     "degrade": "degrade:degrade",
+    "synthesize-blur": "synthesize_blur:synthesize_blur",
     "doctor": "doctor:doctor",
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import psutil
 import pytest
@@ -68,3 +69,25 @@ def cli() -> Iterator[CommandLine]:
 def frames(tiny: Any, tmp_path: Path) -> Path:
     """Six pictures, 176x144."""
     return tiny.pictures(tmp_path / "clip")
+
+
+@pytest.fixture
+def bucket(cli: Any, tmp_path: Path) -> Iterator[str]:
+    """URL of a bucket on a server that the command line is told of."""
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with urlopen(Request(f"http://{host}:{port}/priors", method="PUT")):
+        pass
+    staging = tmp_path / "tmp"
+    staging.mkdir()
+    cli.environment |= {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "TMPDIR": str(staging),
+    }
+    yield "s3://priors"
+    server.stop()

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import pytest
 
@@ -29,28 +27,6 @@ with fsspec.open("s3://priors/a.266") as kept, open(sys.argv[2], "rb") as wanted
     assert kept.read() == wanted.read()
 print(sorted(group) == sorted(local), len(store))
 """
-
-
-@pytest.fixture
-def bucket(cli: Any, tmp_path: Path) -> Iterator[str]:
-    """URL of a bucket on a server that the command line is told of."""
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with urlopen(Request(f"http://{host}:{port}/priors", method="PUT")):
-        pass
-    staging = tmp_path / "tmp"
-    staging.mkdir()
-    cli.environment |= {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "TMPDIR": str(staging),
-    }
-    yield "s3://priors"
-    server.stop()
 
 
 @pytest.mark.slow
