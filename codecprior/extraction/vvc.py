@@ -77,7 +77,8 @@ class VvcBackend(Backend):
         for index, frame in enumerate(pictures):
             rate = source.frame_rate or frame.stream.frame_rate
             stream = replace(frame.stream, frame_rate=rate)
-            pts = times[index] if times and index < len(times) else float(index / (rate or DEFAULT_FRAME_RATE))
+            order = frame.picture.decode_order
+            pts = times[order] if times and order < len(times) else float(index / (rate or DEFAULT_FRAME_RATE))
             yield replace(frame, stream=stream, picture=replace(frame.picture, pts_seconds=pts))
 
     def _trace_frames(self, source: FrameSource, trace: Trace, probe: Probe) -> Iterator[FramePriors]:

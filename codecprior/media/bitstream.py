@@ -46,7 +46,7 @@ class BitstreamSource:
     frame_rate : fractions.Fraction or None
         Frames per second, None where unknown.
     pts_seconds : tuple of float or None
-        Presentation times of the coded pictures in display order, None where the file has none. A picture that the
+        Presentation times of the coded pictures in decoding order, None where the file has none. A picture that the
         decoder does not output has a time too.
 
     Raises
@@ -123,7 +123,7 @@ class BitstreamSource:
         except MediaError as error:
             raise BitstreamError(f"{error} (it is no VVC Annex B stream either)") from error
         self.frame_rate = timeline.header_rate or self.frame_rate
-        self.pts_seconds = tuple(float(pts * timeline.time_base) for pts in timeline.pts) or None
+        self.pts_seconds = tuple(float(pts * timeline.time_base) for pts in timeline.coded_pts) or None
 
 
 def is_annex_b(head: bytes) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from codecprior.errors import MediaError
 from codecprior.media.container import opened_track
@@ -39,6 +39,8 @@ class Timeline:
     pts : list of int
         Presentation times in display order, in units of ``time_base``; empty where the file does not give every frame a
         time of its own.
+    coded_pts : list of int
+        Times of all coded frames in decoding order, those that are not to be shown included; empty as ``pts``.
     keyframes : list of int
         Times of the frames where decoding can start, ascending.
     num_packets : int
@@ -50,6 +52,7 @@ class Timeline:
     """
 
     pts: list[int]
+    coded_pts: list[int]
     keyframes: list[int]
     num_packets: int
     time_base: Fraction
@@ -131,12 +134,15 @@ def read_timeline(path: Path) -> Timeline:
         If the file cannot be read to its end.
     """
     pts: list[int] = []
+    coded_pts: list[int | None] = []
     keyframes: list[int] = []
     num_packets = 0
     with opened_track(path) as (container, stream):
         for packet in container.demux(stream):
             if packet.is_corrupt:
                 raise MediaError(f"{path}: coded frame {num_packets} is truncated or damaged; copy the file again")
+            if packet.size:
+                coded_pts.append(packet.pts)
             if packet.size and not packet.is_discard:
                 num_packets += 1
                 if packet.pts is not None:
@@ -148,9 +154,10 @@ def read_timeline(path: Path) -> Timeline:
         untimed = container.format.name in _UNTIMED_FORMATS
     # Time that runs backwards between key frames comes from files that were joined.
     if untimed or len(set(pts)) != num_packets or keyframes != sorted(keyframes) or not keyframes:
-        pts, keyframes = [], []
+        pts, coded_pts, keyframes = [], [], []
     return Timeline(
         pts=sorted(pts),
+        coded_pts=[] if None in coded_pts else cast("list[int]", coded_pts),
         keyframes=keyframes,
         num_packets=num_packets,
         time_base=time_base,

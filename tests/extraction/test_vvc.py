@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
@@ -82,6 +85,35 @@ def test_a_pass_that_is_left_keeps_no_unfinished_stream(y4m: Path, tmp_path: Pat
     next(pictures)
     pictures.close()
     assert sorted(path.name for path in out.iterdir()) in ([], ["kept.266", "kept.times.json"])
+
+
+def test_frames_keep_their_times_where_pictures_are_left_out(tiny: Any, tmp_path: Path) -> None:
+    """A container that is cut at a key frame begins with leading pictures, which cannot be decoded."""
+    whole, cut = tmp_path / "whole.mkv", tmp_path / "cut.mkv"
+    parameters = "intraperiod=16:gopsize=16:decodingrefreshtype=cra"
+    raw = b"".join(frame.tobytes() for _ in range(2) for frame in tiny.frames)
+    size = f"{tiny.width}x{tiny.height}"
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error"]
+    source = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", size, "-r", "24", "-i", "-", "-pix_fmt", "yuv420p10le"]
+    encoder = ["-c:v", "libvvenc", "-preset", "faster", "-qp", "37", "-vvenc-params", parameters]
+    subprocess.run([*ffmpeg, *source, *encoder, whole], input=raw, check=True)
+    with av.open(str(whole)) as container:
+        keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
+    first = keys.index(True, 1)
+    subprocess.run([*ffmpeg, "-i", whole, "-c", "copy", "-bsf:v", f"noise=drop=lt(n\\,{first})", cut], check=True)
+
+    def times(path: Path) -> list[tuple[float, bytes]]:
+        trace = Trace(source=BitstreamSource(path), bitstream=tmp_path / "unused", with_frames=True)
+        return [(frame.picture.pts_seconds, frame.require("frame_y").tobytes()) for frame in BACKEND.pictures(trace)]
+
+    expected = times(whole)
+    assert [seconds for seconds, _ in expected] == pytest.approx([t / 24 for t in range(48)], abs=2e-3)
+    found = times(cut)
+    assert 0 < len(found) < len(keys) - first
+    lead = expected[-1][0] - found[-1][0]
+    for (seconds, luma), (when, wanted) in zip(found, expected[-len(found) :], strict=True):
+        assert luma == wanted
+        assert seconds + lead == pytest.approx(when, abs=2e-3)
 
 
 def test_odd_sizes_are_cropped(tiny: Any, tmp_path: Path) -> None:
