@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain, islice
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import imageio_ffmpeg
 import pytest
 
 from codecprior.core.priors import FramePriors
@@ -109,6 +111,26 @@ def test_sequences_come_one_after_the_other(
     end = [annex_b.unit(annex_b.END_OF_SEQUENCE)] if ended else []
     stream = annex_b.joined(chain.from_iterable([*part, *end] for part in parts))
     expected = plain_md5([annex_b.joined(part) for part in parts], tmp_path)
+    assert {threads: traced_md5(stream, threads) for threads in THREADS} == dict.fromkeys(THREADS, expected)
+
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_prior_pictures_are_dropped_as_the_standard_says(
+    clips: Path, annex_b: ModuleType, tmp_path: Path, which: int
+) -> None:
+    """With sh_no_output_of_prior_pics_flag. What VVdeC drops depends on its threads; FFmpeg's decoder is the judge."""
+    extra = {"intraperiod": "16", "gopsize": "16", "decodingrefreshtype": "idr"}
+    units = annex_b.nal_units(encode(clips, 48, gop="random-access", extra=extra))
+    at = [index for index, unit in enumerate(units) if annex_b.kind(unit) == annex_b.IDR_W_RADL][which]
+    flag_byte, flag = 4, 0x20  # behind the picture header that this encoder writes into the slice header
+    assert not units[at][flag_byte] & flag
+    units[at] = units[at][:flag_byte] + bytes([units[at][flag_byte] | flag]) + units[at][flag_byte + 1 :]
+    stream = annex_b.joined(units)
+    (tmp_path / "clip.266").write_bytes(stream)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", tmp_path / "clip.266", "-fps_mode", "passthrough"]
+    frames = subprocess.run([*command, "-f", "rawvideo", "-"], stdout=subprocess.PIPE, check=True).stdout
+    assert len(frames) == 44 * 176 * 144 * 3  # of 48
+    expected = hashlib.md5(frames, usedforsecurity=False).hexdigest()
     assert {threads: traced_md5(stream, threads) for threads in THREADS} == dict.fromkeys(THREADS, expected)
 
 

@@ -312,7 +312,7 @@ void decode( vvdecDecoder* decoder, codecprior::Tracer& tracer, NalReader& reade
   {
     flush( decoder, tracer );
   }
-  tracer.emitWaitingPictures();
+  tracer.finish();
   warnOfMissingPictures( units, tracer );
 }
 

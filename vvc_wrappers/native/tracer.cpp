@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <limits>
 
 #include "CodingStructure.h"
@@ -143,6 +144,24 @@ void Tracer::pictureStarts( Picture& picture )
   catch( const std::exception& error )                        // VVdeC would take it for an error of the stream
   {
     leave( "internal", error.what() );
+  }
+}
+
+std::vector<Picture*> Tracer::pendingPictures() const
+{
+  std::vector<Picture*> pending;
+  std::copy_if( m_pictures.begin(), m_pictures.end(), std::back_inserter( pending ), []( const Picture* picture ) { return picture->neededForOutput; } );
+  return pending;
+}
+
+// Which pictures wait for output when VVdeC reads that they shall be dropped depends on its threads. It has to output them
+// all, and closeSequence() drops those that the standard drops.
+void Tracer::dropPriorPictures( const std::vector<Picture*>& pending, const Picture& picture )
+{
+  m_cuts.insert( codedOrder( picture ) );
+  for( Picture* prior : pending )
+  {
+    prior->neededForOutput |= !prior->lockedByApplication;
   }
 }
 
@@ -291,14 +310,41 @@ void Tracer::takeNextPicture()
   }
   else if( sequence != m_sequence )
   {
-    emitWaitingPictures();
+    closeSequence();
     m_leastReorder = std::min( m_leastReorder, m_reorder );
   }
   m_sequence = sequence;
   m_reorder  = reorder;
   m_waiting.push_back( { picture.getPOC(), slot, buffer } );
+  m_positions.push_back( { decodeOrder, picture.getPOC() } );
   // VVdeC reorders the first pictures of a sequence as an earlier one demands. Where that is too little, we do the rest.
-  emitWaitingPictures( reorder > m_leastReorder ? reorder : 0 );
+  const bool dropsLater = m_cuts.upper_bound( decodeOrder ) != m_cuts.end();
+  emitWaitingPictures( dropsLater ? m_waiting.size() : reorder > m_leastReorder ? reorder : 0 );
+}
+
+// Ends the coded video sequence of the last frame. Where the next one tells so (sh_no_output_of_prior_pics_flag), pictures
+// that the bumping process (C.5.2) had not yet output when it began are dropped.
+void Tracer::closeSequence()
+{
+  const size_t next = m_sequence + 1;
+  if( next < m_sequenceStarts.size() && m_cuts.count( m_sequenceStarts[next] ) )
+  {
+    std::sort( m_positions.begin(), m_positions.end(), []( auto& a, auto& b ) { return a.decodeOrder < b.decodeOrder; } );
+    std::set<int> dropped;                                    // POCs, of which the smallest one is output first
+    for( const Position& position : m_positions )
+    {
+      dropped.insert( position.poc );
+      if( (int) dropped.size() > m_reorder )
+      {
+        dropped.erase( dropped.begin() );
+      }
+    }
+    const auto kept = std::partition( m_waiting.begin(), m_waiting.end(), [&]( auto& waiting ) { return !dropped.count( waiting.poc ); } );
+    std::for_each( kept, m_waiting.end(), [&]( auto& waiting ) { if( waiting.slot >= 0 ) m_pool.discard( waiting.slot ); } );
+    m_waiting.erase( kept, m_waiting.end() );
+  }
+  m_positions.clear();
+  emitWaitingPictures();
 }
 
 void Tracer::emitWaitingPictures( size_t left )
@@ -518,6 +564,27 @@ static void traceBlocks( CodingStructure& cs, int ctuAddress )
   }
 }
 
+// Private members that no call shows: an explicit instantiation may name them.
+template<typename Tag, typename Tag::Type MEMBER>
+struct Exposed
+{
+  friend typename Tag::Type memberOf( Tag ) { return MEMBER; }
+};
+struct Parser
+{
+  using Type = DecLibParser DecLib::*;
+  friend Type memberOf( Parser );
+};
+struct ParsedPicture
+{
+  using Type = Picture* DecLibParser::*;
+  friend Type memberOf( ParsedPicture );
+};
+template struct Exposed<Parser, &DecLib::m_decLibParser>;
+template struct Exposed<ParsedPicture, &DecLibParser::m_pcParsePic>;
+
+static const Picture* pictureInParsing( const DecLib& decoder ) { return decoder.*memberOf( Parser() ).*memberOf( ParsedPicture() ); }
+
 }  // namespace codecprior
 
 // --------------------------------------------------------------------------------------------------------------------
@@ -562,7 +629,17 @@ void __wrap__ZN5vvdec11DecLibRecon17decompressPictureEPNS_7PictureE( DecLibRecon
 Picture* __real__ZN5vvdec6DecLib6decodeERNS_12InputNALUnitE( DecLib*, InputNALUnit& );
 Picture* __wrap__ZN5vvdec6DecLib6decodeERNS_12InputNALUnitE( DecLib* self, InputNALUnit& nalu )
 {
-  Picture* picture = __real__ZN5vvdec6DecLib6decodeERNS_12InputNALUnitE( self, nalu );
+  const bool idr     = nalu.m_nalUnitType == NAL_UNIT_CODED_SLICE_IDR_W_RADL || nalu.m_nalUnitType == NAL_UNIT_CODED_SLICE_IDR_N_LP;
+  const auto pending = idr ? g_tracer->pendingPictures() : std::vector<Picture*>();
+  Picture*   picture = __real__ZN5vvdec6DecLib6decodeERNS_12InputNALUnitE( self, nalu );
+  if( !pending.empty() )
+  {
+    const Picture* parsed = codecprior::pictureInParsing( *self );
+    if( parsed && parsed->isCLVSS() && parsed->slices.front()->getNoOutputOfPriorPicsFlag() )
+    {
+      g_tracer->dropPriorPictures( pending, *parsed );
+    }
+  }
   if( picture )
   {
     g_tracer->pictureIsOutput( picture );

@@ -29,12 +29,16 @@ public:
   void pictureStarts( vvdec::Picture& picture );
   void pictureIsOutput( const vvdec::Picture* picture ) { m_output.push_back( picture ); }
 
+  // Around the decoder's reading of a unit that may tell it not to output earlier pictures.
+  std::vector<vvdec::Picture*> pendingPictures() const;
+  void dropPriorPictures( const std::vector<vvdec::Picture*>& pending, const vvdec::Picture& picture );
+
   // The pictures so far are no references of later ones, which VVdeC overlooks where POCs repeat.
   void sequenceEnded();
 
   // Called after vvdec_decode() or vvdec_flush() gave a frame: tells the parent about it, now or when its turn comes.
   void takeNextPicture();
-  void emitWaitingPictures( size_t left = 0 );
+  void finish() { closeSequence(); }
 
   int64_t   started() const { return m_started; }
   int64_t   emitted() const { return m_emitted; }
@@ -47,6 +51,13 @@ private:
     int         poc, slot;
     std::string event;
   };
+  struct Position
+  {
+    int decodeOrder, poc;
+  };
+
+  void closeSequence();
+  void emitWaitingPictures( size_t left = 0 );
 
   void attachSlot( const vvdec::Picture& picture );
   void announceStream( const vvdec::Picture& picture );
@@ -59,6 +70,8 @@ private:
   std::vector<Waiting>              m_waiting;                // given, but perhaps in the wrong order
   int                               m_sequence = 0;           // the coded video sequence (CVS) of the last frame
   int                               m_reorder = 0, m_leastReorder = 0;
+  std::vector<Position>             m_positions;              // of the frames of that sequence
+  std::set<int>                     m_cuts;                   // decoding order of pictures that drop what waits for output
   std::set<vvdec::Picture*>         m_pictures;               // VVdeC's objects, which it uses again and again
   std::vector<int>                  m_sequenceStarts;         // decoding order of the first picture of each CVS
   int64_t                           m_started = 0, m_emitted = 0;
