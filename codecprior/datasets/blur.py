@@ -25,6 +25,7 @@ from codecprior.errors import ConfigError, MediaError
 from codecprior.media.opening import open_frames
 from codecprior.media.raw import RawFormat
 from codecprior.media.rgb import rgb_frames
+from codecprior.store.bulk import keep_freed_memory
 
 __all__ = ["BlurSettings", "BlurryFrame", "blurry_frames", "synthesize_blur"]
 
@@ -222,6 +223,7 @@ def synthesize_blur(
         If something else is in the place of the sequence.
     """
     begin = time.monotonic()
+    keep_freed_memory()
     source = open_frames(path, raw=raw)
     settings = settings.drawn(folders.name)
     count, stride = settings.frames[0], settings.stride or settings.frames[0]

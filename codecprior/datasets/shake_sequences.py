@@ -24,6 +24,7 @@ from codecprior.media.files import kind_of
 from codecprior.media.images import list_images, read_picture
 from codecprior.media.opening import open_frames
 from codecprior.media.rgb import rgb_frames
+from codecprior.store.bulk import keep_freed_memory
 
 __all__ = ["SHAKE_SIDES", "Background", "Backgrounds", "find_backgrounds", "read_backgrounds", "synthesize_shake"]
 
@@ -42,15 +43,15 @@ class Backgrounds:
     path : pathlib.Path
         Picture, video or raw planar file.
     material : pathlib.Path, optional
-        Picture that objects are cut from, for a picture; a frame of a video has the next one of the same video.
-    every : int
-        Frames from one background to the next, in a video.
+        Picture that objects are cut from, if not this one. A background from a video has the next one of it.
+    every : int, optional
+        Frames from one background to the next in a video; None for a picture.
     """
 
     name: str
     path: Path
     material: Path | None = None
-    every: int = 1
+    every: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,15 +65,17 @@ class Background:
     source : str
         What it was read from.
     pictures : tuple of ndarray, shape (H, W, 3), uint8 or uint16
-        The picture and the one that objects are cut from.
+        The picture and, if it is another, the one that objects are cut from.
     """
 
     name: str
     source: str
-    pictures: tuple[NDArray[Any], NDArray[Any]]
+    pictures: tuple[NDArray[Any], ...]
 
 
-def find_backgrounds(path: Path, name: str, every: int | None = None) -> list[Backgrounds]:
+def find_backgrounds(
+    path: Path, name: str, every: int | None = None, *, with_material: bool = True
+) -> list[Backgrounds]:
     """List what can be shaken.
 
     Parameters
@@ -83,6 +86,8 @@ def find_backgrounds(path: Path, name: str, every: int | None = None) -> list[Ba
         What the names of sequences begin with.
     every : int, optional
         Take every K-th picture or frame; by default every picture, and every 30th frame of a video.
+    with_material : bool
+        Whether objects shall be cut from the picture that follows in a folder.
 
     Returns
     -------
@@ -92,11 +97,11 @@ def find_backgrounds(path: Path, name: str, every: int | None = None) -> list[Ba
     if path.is_dir():
         files = list_images(path)[:: every or 1]
         return [
-            Backgrounds(name=f"{name}_{file.stem}", path=file, material=material)
-            for file, material in pairwise([*files, *files[:1]])
+            Backgrounds(name=f"{name}_{file.stem}", path=file, material=following if with_material else None)
+            for file, following in pairwise([*files, *files[:1]])
         ]
     if kind_of(path) == "images":
-        return [Backgrounds(name=name, path=path, material=path)]
+        return [Backgrounds(name=name, path=path)]
     return [Backgrounds(name=name, path=path, every=every or 30)]
 
 
@@ -118,15 +123,15 @@ def read_backgrounds(backgrounds: Backgrounds) -> Iterator[Background]:
     MediaError
         If something cannot be read.
     """
-    path, material = backgrounds.path, backgrounds.material
-    if material is not None:
-        pictures = _read_rgb(path), _read_rgb(material)
-        yield Background(name=backgrounds.name, source=str(path), pictures=pictures)
+    path, every = backgrounds.path, backgrounds.every
+    if every is None:
+        files = [path, backgrounds.material] if backgrounds.material else [path]
+        yield Background(name=backgrounds.name, source=str(path), pictures=tuple(map(_read_rgb, files)))
         return
-    frames = islice(rgb_frames(open_frames(path)), 0, None, backgrounds.every)
+    frames = islice(rgb_frames(open_frames(path)), 0, None, every)
     first = next(frames)
     for number, pictures in enumerate(pairwise(chain([first], frames, [first]))):
-        index = number * backgrounds.every
+        index = number * every
         yield Background(name=f"{backgrounds.name}_{index:08d}", source=f"{path}, frame {index}", pictures=pictures)
 
 
@@ -166,6 +171,7 @@ def synthesize_shake(
         If something else is in the place of the sequence.
     """
     begin = time.monotonic()
+    keep_freed_memory()
     pictures = background.pictures if settings.objects else background.pictures[:1]
     made_from = {"sha256": _digest(pictures), "shake": asdict(settings)}
     if done := folders.finished_frames(made_from, overwrite=overwrite):

@@ -170,8 +170,10 @@ class SequenceFolders:
             raise DatasetError(f"{self._record}: is no record of a synthesised sequence; remove it") from error
 
     def _write_record(self, record: Mapping[str, Any]) -> None:
+        head = json.dumps({**record, "frames": []}, indent=2).removesuffix("[]\n}")
+        lines = ",\n".join(f"    {json.dumps(frame)}" for frame in record["frames"])
         with written_whole(self._record) as partial:
-            partial.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+            partial.write_text(f"{head}[\n{lines}\n  ]\n}}\n", "utf-8")
 
 
 def sequence_seed(seed: int, name: str) -> int:
