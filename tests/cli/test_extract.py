@@ -214,6 +214,14 @@ def test_streams_that_cannot_be_traced_give_one_line(
     assert not list((tmp_path / "out").glob("*"))
 
 
+def test_pictures_that_are_left_out_are_counted(cli: Any, conformance_dir: Path, tmp_path: Path) -> None:
+    done = cli("extract", conformance_dir / "RAP_A_HHI_1.bit", "-o", tmp_path / "out.zarr")
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("WARNING"))
+    assert line.endswith(
+        "leading pictures left out, which refer to pictures before their random access point (RASL): 15"
+    )
+
+
 def _truncate(data: bytes) -> bytes:
     return data[: len(data) // 2 + 7]
 

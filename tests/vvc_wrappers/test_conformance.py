@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from contextlib import closing
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def test_pictures_are_those_of_the_reference_decoder(conformance_dir: Path, trac
         assert found != expected
     else:
         assert found == expected
+
+
+@pytest.mark.parametrize("name", [*WRONG_IN_VVDEC, "WP_A_InterDigital_3"])
+def test_wrong_pictures_are_reported(conformance_dir: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        count = len(list(Probe().pictures(conformance_dir / f"{name}.bit")))
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == (name in WRONG_IN_VVDEC)
+    assert all("do not match the checksums in the stream" in line and line.endswith(f": {count}") for line in messages)
 
 
 @pytest.mark.slow

@@ -25,6 +25,9 @@ public:
   // their parameter sets are missing, as in a stream that was cut out of a longer one.
   bool comesEarly() const { return !m_entered && ( isSlice() || isPictureHeader() ); }
 
+  // VVdeC decodes the chroma of some such streams wrongly.
+  bool is422() const { return m_chromaFormat == 2; }
+
   // Whether a coded video sequence seems to begin here whose chroma format is not that of the first one. VVdeC does not
   // notice: it takes picture buffers of one format for the other.
   bool changesChromaFormat() const { return m_entered && startsDecoding() && m_chromaFormat != m_firstChromaFormat; }

@@ -226,19 +226,21 @@ void flush( vvdecDecoder* decoder, codecprior::Tracer& tracer )
   }
 }
 
-// What VVdeC left out without a word.
-void warnOfMissingPictures( const codecprior::NalUnits& units, const codecprior::Tracer& tracer )
+// What VVdeC passes over in silence.
+void warn( vvdecDecoder* decoder, const codecprior::NalUnits& units, const codecprior::Tracer& tracer )
 {
-  const auto warn = []( const std::string& which, int64_t count )
+  const auto count = []( const std::string& what, int64_t number )
   {
-    if( count > 0 )
+    if( number > 0 )
     {
-      emit( "{\"event\": \"warning\", \"message\": " + quoted( which + ": " + std::to_string( count ) ) + "}" );
+      emit( "{\"event\": \"warning\", \"message\": " + quoted( what + ": " + std::to_string( number ) ) + "}" );
     }
   };
-  warn( "coded pictures left out, which come before a random access point", units.early() );
-  warn( "leading pictures left out, which refer to pictures before their random access point (RASL)",
-        units.pictures() - units.early() - tracer.started() );
+  count( "coded pictures left out, which come before a random access point", units.early() );
+  count( "leading pictures left out, which refer to pictures before their random access point (RASL)",
+         units.pictures() - units.early() - tracer.started() );
+  count( "decoded pictures that do not match the checksums in the stream, a fault of VVdeC in some 4:2:2 streams",
+         vvdec_get_hash_error_count( decoder ) );
 }
 
 void decodeUnit( vvdecDecoder* decoder, codecprior::Tracer& tracer, unsigned char* data, size_t size, int64_t picture )
@@ -286,6 +288,7 @@ void decode( vvdecDecoder* decoder, codecprior::Tracer& tracer, NalReader& reade
     {
       leave( "unsupported", "the chroma format changes inside the stream; a priors store holds one format" );
     }
+    tracer.verifyPictures( units.is422() );
     if( units.comesEarly() )
     {
       header.assign( data, units.isPictureHeader() ? data + size : data );
@@ -313,7 +316,7 @@ void decode( vvdecDecoder* decoder, codecprior::Tracer& tracer, NalReader& reade
     flush( decoder, tracer );
   }
   tracer.finish();
-  warnOfMissingPictures( units, tracer );
+  warn( decoder, units, tracer );
 }
 
 }  // namespace

@@ -630,6 +630,7 @@ Picture* __real__ZN5vvdec6DecLib6decodeERNS_12InputNALUnitE( DecLib*, InputNALUn
 Picture* __wrap__ZN5vvdec6DecLib6decodeERNS_12InputNALUnitE( DecLib* self, InputNALUnit& nalu )
 {
   const bool idr     = nalu.m_nalUnitType == NAL_UNIT_CODED_SLICE_IDR_W_RADL || nalu.m_nalUnitType == NAL_UNIT_CODED_SLICE_IDR_N_LP;
+  self->setDecodedPictureHashSEIEnabled( g_tracer->verifiesPictures() );
   const auto pending = idr ? g_tracer->pendingPictures() : std::vector<Picture*>();
   Picture*   picture = __real__ZN5vvdec6DecLib6decodeERNS_12InputNALUnitE( self, nalu );
   if( !pending.empty() )

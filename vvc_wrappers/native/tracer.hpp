@@ -25,6 +25,10 @@ class Tracer
 public:
   Tracer( SlotPool& pool, TracerOptions options ) : m_pool( pool ), m_options( options ) {}
 
+  // Whether the decoder shall compare pictures with the checksums in the stream, which takes time.
+  void verifyPictures( bool verify ) { m_verify = verify; }
+  bool verifiesPictures() const { return m_verify; }
+
   // Called from the decoder's own thread.
   void pictureStarts( vvdec::Picture& picture );
   void pictureIsOutput( const vvdec::Picture* picture ) { m_output.push_back( picture ); }
@@ -74,6 +78,7 @@ private:
   std::set<int>                     m_cuts;                   // decoding order of pictures that drop what waits for output
   std::set<vvdec::Picture*>         m_pictures;               // VVdeC's objects, which it uses again and again
   std::vector<int>                  m_sequenceStarts;         // decoding order of the first picture of each CVS
+  bool                              m_verify = false;
   int64_t                           m_started = 0, m_emitted = 0;
 };
 
