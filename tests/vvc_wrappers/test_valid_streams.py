@@ -266,6 +266,18 @@ def test_a_broken_picture_is_an_error_wherever_it_is(
                 pictures(units, threads)
 
 
+def test_a_picture_that_lacks_slices_is_no_hang(
+    conformance_dir: Path, pictures: Callable[..., list[FramePriors]], annex_b: ModuleType
+) -> None:
+    """VVdeC waits for them, also without threads."""
+    units = annex_b.nal_units((conformance_dir / "SUBPIC_C_ERICSSON_1.bit").read_bytes())
+    slices = [index for index, unit in enumerate(units) if annex_b.is_slice(unit)]
+    for index in (*slices[1:9], slices[-1]):
+        for threads in (0, 8):
+            with pytest.raises(BitstreamError, match="broken or truncated"):
+                pictures([*units[:index], *units[index + 1 :]], threads)
+
+
 def test_a_stream_without_a_beginning_says_what_is_missing(
     low_delay: Units, pictures: Callable[..., list[FramePriors]], annex_b: ModuleType
 ) -> None:

@@ -16,6 +16,7 @@ public:
 
   bool isPictureHeader() const { return m_type == PICTURE_HEADER; }
   bool isSlice() const { return m_type <= RASL || startsDecoding(); }   // types between them are reserved
+  bool isSei() const { return m_type == PREFIX_SEI || m_type == SUFFIX_SEI; }
   bool endsSequence() const { return m_type == END_OF_SEQUENCE || m_type == END_OF_BITSTREAM; }
 
   int64_t pictures() const { return m_pictures; }             // coded pictures so far, the current one included
@@ -33,7 +34,7 @@ public:
   bool changesChromaFormat() const { return m_entered && startsDecoding() && m_chromaFormat != m_firstChromaFormat; }
 
 private:
-  enum Type { RASL = 3, IDR_W_RADL = 7, GDR = 10, SPS = 15, PPS = 16, PICTURE_HEADER = 19, END_OF_SEQUENCE = 21, END_OF_BITSTREAM = 22 };
+  enum Type { RASL = 3, IDR_W_RADL = 7, GDR = 10, SPS = 15, PPS = 16, PICTURE_HEADER = 19, END_OF_SEQUENCE = 21, END_OF_BITSTREAM = 22, PREFIX_SEI = 23, SUFFIX_SEI = 24 };
   static constexpr int NO_FORMAT = -1;
 
   bool startsDecoding() const { return m_type >= IDR_W_RADL && m_type <= GDR; }

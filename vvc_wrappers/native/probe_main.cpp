@@ -294,6 +294,10 @@ void decode( vvdecDecoder* decoder, codecprior::Tracer& tracer, NalReader& reade
       header.assign( data, units.isPictureHeader() ? data + size : data );
       continue;
     }
+    if( units.isSei() && !units.is422() )                     // nothing but checksums is of use, and VVdeC may stumble
+    {
+      continue;
+    }
     if( !header.empty() && units.isSlice() )
     {
       decodeUnit( decoder, tracer, header.data(), header.size(), units.pictures() - 1 );

@@ -200,12 +200,18 @@ void Tracer::attachSlot( const Picture& picture )
   }
   Slot& slot = m_pool[m_pool.acquire( &picture )];
 
-  bool mapping = false;
+  bool     mapping = false;
+  unsigned ctus    = 0;
   slot.pictureType = 0;
   for( const Slice* slice : picture.slices )
   {
+    ctus += slice->getNumCtuInSlice();
     mapping |= slice->getLmcsEnabledFlag();
     slot.pictureType = std::max( slot.pictureType, slice->isInterB() ? 2 : slice->isInterP() ? 1 : 0 );
+  }
+  if( ctus != picture.cs->pcv->sizeInCtus )                   // VVdeC would wait for the missing ones
+  {
+    leave( "bitstream", "a picture lacks slices, at POC " + std::to_string( picture.getPOC() ) );
   }
   const PicHeader& header = *picture.cs->picHeader;
   mapping &= header.getLmcsEnabledFlag();
