@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import footprint, storage, tracing
+from benchmarks import footprint, loading, storage, tracing
 
-BENCHMARKS = {"tracing": tracing.run, "storage": storage.run, "footprint": footprint.run}
+BENCHMARKS = {"tracing": tracing.run, "storage": storage.run, "loading": loading.run, "footprint": footprint.run}
 
 
 def main(names: list[str]) -> int:

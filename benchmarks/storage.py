@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import hdf5plugin  # noqa: F401 - registers the codec that the exported file uses
@@ -16,7 +16,7 @@ from benchmarks.measure import compare, machine, write
 from benchmarks.tracing import extract_stream, show
 from codecprior.interop.convert import export_store
 
-__all__ = ["run"]
+__all__ = ["Layouts", "layouts", "run"]
 
 _QP = 32
 _FRAMES, _SIDE, _CROPS = 15, 256, 200
@@ -31,7 +31,17 @@ def run() -> None:
     write("storage", before, results)
 
 
-def _measure(name: str, qp: int) -> dict[str, Any]:
+class Layouts(NamedTuple):
+    """Where the same priors lie in each layout."""
+
+    store: Path
+    npy: Path
+    hdf5: Path
+    gzip: Path
+
+
+def layouts(name: str, qp: int) -> Layouts:
+    """Extract the priors of a clip and export them, once."""
     store = BUILD / f"{name}-priors.zarr"
     if not store.exists():
         extract_stream(stream(name, qp), store)
@@ -43,6 +53,12 @@ def _measure(name: str, qp: int) -> dict[str, Any]:
         export_store(priors, hdf5, "hdf5")
     if not gzip.exists():
         _write_gzip(priors, gzip)
+    return Layouts(store, npy, hdf5, gzip)
+
+
+def _measure(name: str, qp: int) -> dict[str, Any]:
+    store, npy, hdf5, gzip = layouts(name, qp)
+    priors = codecprior.open_store(store)
     bytes_per_frame = {
         "store": priors.info()["stored_bytes"] / len(priors),
         ".npy": sum(file.stat().st_size for file in npy.rglob("*.npy")) / (len(priors) - 1),
