@@ -97,14 +97,14 @@ class AlignmentConfig(Config):
     Parameters
     ----------
     source : {"mv", "raft", "raft_mv_init", "dis", "none"}
-        Motion vectors of the codec; RAFT's flow between blurry frames; the same, started at the motion vectors; OpenCV's
-        DIS flow, which needs no weights; or zeros.
+        Motion vectors of the codec; RAFT's flow between blurry frames; the same, started at the motion vectors;
+        OpenCV's DIS flow, which needs no weights; or zeros.
     hole_policy : {"zero", "neighbour", "global"}
         Vectors of cells that have none, such as intra blocks; see :data:`codecprior.datasets.holes.HolePolicy`. Zero is
         the paper read literally.
     pooling : {"average", "valid"}
-        Vector of a part of the picture larger than a cell, which RAFT is started at: mean over all of its cells, or over
-        those that have one.
+        Vector of a part of the picture larger than a cell, which RAFT is started at: mean over all of its cells, or
+        over those that have one.
     raft_updates : int
         Iterations of RAFT; the paper compares 4 and 20.
     raft_weights : str, optional
@@ -138,8 +138,8 @@ class CpfpConfig(Config):
     Parameters
     ----------
     branches : tuple of {"forward", "backward"}
-        Direction of each CPFA block of the cascade, first one first. Forward blocks lead features from frame t - 1 to t.
-        The paper shows one block; BasicVSR++, which it follows, and its release have these four.
+        Direction of each CPFA block of the cascade, first one first. Forward blocks lead features from frame t - 1 to
+        t. The paper shows one block; BasicVSR++, which it follows, and its release have these four.
     feature_stride : {2, 4}
         Samples from one feature to the next.
     channels : int
@@ -153,8 +153,8 @@ class CpfpConfig(Config):
     alignment : AlignmentConfig
         Where V comes from.
     residual_mask : bool
-        Whether R is used: as input of both convolution networks (Eqs. 2 and 3) and in the mask (Eq. 3). Without, this is
-        "w/o CRs" of Table III.
+        Whether R is used: as input of both convolution networks (Eqs. 2 and 3) and in the mask (Eq. 3). Without, this
+        is "w/o CRs" of Table III.
     residual_channels : {1, 3}
         Planes of R as the data have it; the mask takes their mean.
     residual_gain : float
@@ -165,7 +165,7 @@ class CpfpConfig(Config):
         The M of Eq. 3, whose activation the paper leaves open: R + sigmoid(C_m), sigmoid(R + C_m), R + C_m cut to
         [0, 1], or R + C_m. The last two begin with masks near zero.
     max_residue : float, optional
-        Greatest part of C_o in an offset, in features, as m tanh(C_o / m); C_o itself if not given. BasicVSR++ has 10.
+        Greatest part of C_o in an offset, in features, as m tanh(C_o); C_o itself if not given. BasicVSR++ has 10.
     use_current_feat : bool
         Whether both convolution networks also see the features of the present frame, as in BasicVSR++.
     second_order : bool
@@ -261,7 +261,7 @@ def load_preset(preset: str | Path) -> dict[str, Any]:
     else:
         file = path
     try:
-        document = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        document = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

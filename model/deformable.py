@@ -70,7 +70,10 @@ class DeformableConvolution(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             features, offsets, masks = features.float(), offsets.float(), masks.float()
             if features.is_cuda:
-                return deform_conv2d(features, offsets, self.weight, self.bias, padding=_KERNEL // 2, mask=masks)
+                result: Tensor = deform_conv2d(
+                    features, offsets, self.weight, self.bias, padding=_KERNEL // 2, mask=masks
+                )
+                return result
             return self._by_sampling(features, offsets, masks)
 
     def _by_sampling(self, features: Tensor, offsets: Tensor, masks: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ def _from_global_motion(mv: _Vectors, valid: _Mask) -> None:
     if len(here) < _LEAST:
         return
     motion, inliers = cv2.estimateAffinePartial2D(here, there, ransacReprojThreshold=_TOLERANCE)
-    if motion is None or np.count_nonzero(inliers) < _LEAST:
+    if np.count_nonzero(inliers) < _LEAST:
         return
     rows, cols = np.nonzero(~valid)
     here = _centres(rows, cols)
