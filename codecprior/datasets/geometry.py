@@ -114,7 +114,8 @@ class DirectionPriors:
     missing : ndarray, shape (T, Hg, Wg), bool
         Cells of frames that the decoder gave no priors for.
     residual : ndarray, shape (T, H, W, C), float32, optional
-        What prediction left over, normalised: luma, or luma and both chroma planes at the size of luma.
+        What the prediction of each frame left over, normalised: luma, or luma and both chroma planes at the size of
+        luma. It is that of the coded frame also where vectors were joined over several.
     """
 
     mv: NDArray[np.float32]

@@ -25,6 +25,7 @@ from codecprior.datasets.reader import ClipReader, ReaderConfig
 from codecprior.datasets.sampling import ClipRequest, RandomClips
 from codecprior.errors import CodecpriorError, ConfigError, DatasetError, MediaError, StoreError
 from codecprior.store.packed import pack_frames
+from codecprior.store.writer import StoreWriter
 
 MOVING, BIKES, ODD, PLAIN = range(4)
 
@@ -272,6 +273,34 @@ def test_what_a_store_does_not_have_is_refused_with_what_to_do(manifest: Manifes
         ClipReader(manifest, ReaderConfig(backward=True)).read(ClipRequest(sequence=PLAIN, frames=forwards))
     with pytest.raises(ConfigError, match=r"plain.zarr: .* extract with --with-frames"):
         ClipReader(manifest, ReaderConfig(blurry="decoded")).read(ClipRequest(sequence=PLAIN, frames=forwards))
+
+
+def test_frames_without_priors_and_other_coded_video_sequences_give_no_vectors(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    stored = codecprior.open_store(manifest.resolve(manifest.entries[BIKES].store)).coded
+    concealed, second = 4, 8
+    with StoreWriter(tmp_path / "changed.zarr", digest="changed", with_frames=True) as writer:
+        clip = writer.begin(stored.stream)
+        for index, frame in enumerate(stored):
+            picture = replace(frame.picture, has_priors=index != concealed, cvs=int(index >= second))
+            absent = dict.fromkeys(frame.arrays()) if index == concealed else {}
+            clip.append(replace(frame, picture=picture, **absent))
+        writer.finish()
+    changed = entry_changed(manifest, BIKES, store=str(tmp_path / "changed.zarr"))
+    request = ClipRequest(sequence=BIKES, frames=range(12))
+    found, before = ClipReader(changed).read(request).forward, ClipReader(manifest).read(request).forward
+    for t in range(12):
+        assert found.missing[t].all() == found.missing[t].any() == (t == concealed)
+        if t in (concealed, second):
+            assert not found.valid[t].any()
+            assert not found.mv[t].any()
+            assert before.valid[t].any()
+        else:
+            np.testing.assert_array_equal(found.mv[t], before.mv[t])
+    assert not found.intra[concealed].any()
+    composed = ClipReader(changed).read(replace(request, frames=range(0, 12, 2))).forward
+    assert [bool(valid.any()) for valid in composed.valid] == [False, True, False, True, False, True]
 
 
 def test_requests_beyond_the_sequence_or_the_picture_are_refused(reader: ClipReader) -> None:
