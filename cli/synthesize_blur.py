@@ -231,13 +231,13 @@ class _Averaging:
         drawn = self.settings.drawn(job.name)
         return {"output": f"{self.root}/{{blur,sharp}}/{job.name}", "frames": drawn.frames[0], "stride": drawn.stride}
 
-    def __call__(self, job: SequenceInput, progress: Progress | None = None) -> list[SynthesisResult]:
+    def results(self, job: SequenceInput, progress: Progress | None = None) -> Iterator[SynthesisResult]:
         from codecprior.datasets.blur import synthesize_blur
         from codecprior.datasets.synthesis import SequenceFolders
 
         folders = SequenceFolders(root=self.root, name=job.name)
         facts: dict[str, Any] = {"raw": self.raw, "overwrite": self.overwrite, "progress": progress}
-        return [_attempted(folders, job.path, partial(synthesize_blur, job.path, folders, self.settings, **facts))]
+        yield _attempted(folders, job.path, partial(synthesize_blur, job.path, folders, self.settings, **facts))
 
 
 @dataclass(frozen=True)
@@ -271,20 +271,18 @@ class _Shaking:
         every = {"every": job.every} if job.every else {}
         return {"output": f"{self.root}/{{blur,sharp,motion}}/{job.name}{'_*' if every else ''}", **every}
 
-    def __call__(self, job: Backgrounds, progress: Progress | None = None) -> list[SynthesisResult]:
+    def results(self, job: Backgrounds, progress: Progress | None = None) -> Iterator[SynthesisResult]:
         from codecprior.datasets.shake_sequences import SHAKE_SIDES, read_backgrounds, synthesize_shake
         from codecprior.datasets.synthesis import SequenceFolders
 
         facts: dict[str, Any] = {"overwrite": self.overwrite, "progress": progress}
-        results = []
         try:
             for background in read_backgrounds(job):
                 folders = SequenceFolders(root=self.root, name=background.name, sides=SHAKE_SIDES)
                 work = partial(synthesize_shake, background, folders, self.settings, **facts)
-                results.append(_attempted(folders, job.path, work))
+                yield _attempted(folders, job.path, work)
         except Exception as error:  # a picture or the rest of a video cannot be read
-            results.append(_failed(SequenceFolders(root=self.root, name=job.name, sides=SHAKE_SIDES), job.path, error))
-        return results
+            yield _failed(SequenceFolders(root=self.root, name=job.name, sides=SHAKE_SIDES), job.path, error)
 
 
 def _attempted(folders: SequenceFolders, path: Path, work: Callable[[], SynthesisResult]) -> SynthesisResult:
@@ -313,18 +311,22 @@ def _run(task: _Averaging | _Shaking, jobs: Sequence[Any], workers: int | None) 
     if not workers:
         for job in jobs:
             with progress_bar(job.name, "frame") as progress:
-                results = task(job, progress)
-            yield from results
+                yield from task.results(job, progress)
         return
     from codecprior.datasets.synthesis import SequenceFolders
     from codecprior.extraction.cluster import each_on_cluster
 
     with progress_bar("synthesize", "input") as progress:
-        for job, outcome in counted(each_on_cluster(task, jobs, workers=workers), len(jobs), progress):
+        outcomes = each_on_cluster(partial(_all_results, task), jobs, workers=workers)
+        for job, outcome in counted(outcomes, len(jobs), progress):
             if isinstance(outcome, ExtractionError):
                 yield _failed(SequenceFolders(root=task.root, name=job.name), job.path, outcome)
             else:
                 yield from outcome
+
+
+def _all_results(task: _Averaging | _Shaking, job: Any) -> list[SynthesisResult]:
+    return list(task.results(job))
 
 
 def _line(planned: dict[str, Any]) -> str:

@@ -111,16 +111,13 @@ class BlurryFrame:
     source_frames: range
 
 
+@dataclass
 class _Window:
-    """An average in the making."""
+    """An average in the making: the light of its frames so far, and the one in the middle once that came."""
 
-    def __init__(self, first: int, count: int) -> None:
-        self.source_frames = range(first, first + count)
-        self.light: Light | np.float32 = np.float32(0)
-        self.sharp: NDArray[Any] | None = None
-
-    def add(self, light: Light) -> None:
-        self.light = self.light + light
+    source_frames: range
+    light: Light
+    sharp: NDArray[Any]
 
 
 def blurry_frames(
@@ -156,32 +153,28 @@ def blurry_frames(
         if windows and last is not None and interpolate > 1:
             between = _between(*last, frame, light, interpolate)
             for window in windows:
-                window.add(between)
+                window.light += between
         last = frame, light
         if begins:
-            windows.append(_Window(index, count))
+            windows.append(_Window(range(index, index + count), np.zeros_like(light), frame))
         for window in windows:
-            window.add(light)
+            window.light += light
             if index == window.source_frames[count // 2]:
                 window.sharp = frame
         if index == windows[0].source_frames[-1]:
-            yield _finished(windows.popleft(), (count - 1) * interpolate + 1, crf)
+            window = windows.popleft()
+            average = window.light / np.float32((count - 1) * interpolate + 1)
+            blur = to_samples(average, crf, frame.dtype)
+            yield BlurryFrame(blur=blur, sharp=window.sharp, source_frames=window.source_frames)
 
 
 def _between(first: NDArray[Any], first_light: Light, second: NDArray[Any], second_light: Light, steps: int) -> Light:
-    """Sum of the light of the frames between two."""
+    """Add up the light of the frames between two."""
     motion = Between(first, second)
     total = np.zeros_like(first_light)
     for step in range(1, steps):
         total += motion.at(step / steps, first_light, second_light)
     return total
-
-
-def _finished(window: _Window, num_samples: int, crf: Response) -> BlurryFrame:
-    sharp = window.sharp
-    assert sharp is not None
-    light = np.divide(window.light, num_samples, dtype=np.float32)
-    return BlurryFrame(blur=to_samples(light, crf, sharp.dtype), sharp=sharp, source_frames=window.source_frames)
 
 
 def synthesize_blur(

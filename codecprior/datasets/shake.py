@@ -245,19 +245,15 @@ class ShakeScene:
         """
         settings = self._settings
         exposure = float(self._exposures[index])
-        moments = index + exposure * self._offsets(index, exposure)
+        moments = self._moments(index, exposure)
         total = np.zeros((*settings.size[::-1], 3), np.float32)
-        sharp = total
-        for number, moment in enumerate(moments):
-            light = self._light(moment)
-            total += light
-            if number == len(moments) // 2:
-                sharp = light
+        for moment in moments:
+            total += self._light(moment)
         backward, backward_valid = self._motion(index, index - 1)
         forward, forward_valid = self._motion(index, index + 1)
         return ShakeFrame(
             blur=to_samples(total / np.float32(len(moments)), settings.crf, self._dtype),
-            sharp=to_samples(sharp, settings.crf, self._dtype),
+            sharp=to_samples(self._light(index), settings.crf, self._dtype),
             backward=backward,
             backward_valid=backward_valid,
             forward=forward,
@@ -265,17 +261,17 @@ class ShakeScene:
             exposure=exposure,
         )
 
-    def _offsets(self, index: int, exposure: float) -> NDArray[np.float64]:
-        """Choose moments of an exposure, -0.5 to 0.5: the middle and so many that nothing moves a pixel between two."""
+    def _moments(self, index: int, exposure: float) -> NDArray[np.float64]:
+        """Choose moments of an exposure, in the middle of equal parts so short that nothing moves a pixel in one."""
         width, height = self._settings.size
         corners = np.array([[0, 0, 1], [width - 1, 0, 1], [0, height - 1, 1], [width - 1, height - 1, 1]]).T
         times = index + exposure * np.linspace(-0.5, 0.5, _FRAME_STEPS + 1)
         longest = 0.0
         for layer in self._layers:
-            places = np.stack([layer.path.at(time)[:2] @ corners for time in times])
-            longest = max(longest, np.hypot(*np.diff(places, axis=0).transpose(1, 0, 2)).sum(axis=0).max())
-        count = 2 * int(np.ceil(longest / 2)) + 1
-        return (np.arange(count) + 0.5) / count - 0.5
+            steps = np.diff([layer.path.at(time)[:2] @ corners for time in times], axis=0)
+            longest = max(longest, np.hypot(steps[:, 0], steps[:, 1]).sum(axis=0).max())
+        parts = int(longest) + 1
+        return index + exposure * ((np.arange(parts) + 0.5) / parts - 0.5)
 
     def _light(self, time: float) -> Light:
         """Render what the sensor sees at a moment."""
@@ -296,9 +292,8 @@ class ShakeScene:
         rows, cols = np.indices((height, width), np.float64)
         here = np.stack([cols, rows], axis=-1)
         matrices = [(layer.path.at(index), layer.path.at(other)) for layer in self._layers]
-        hidden = np.zeros(
-            (2, height, width), np.float32
-        )  # how much of each pixel the layers in front cover, both times
+        # How much of each pixel the layers in front cover, in this frame and in the other.
+        hidden = np.zeros((2, height, width), np.float32)
         undecided = ~valid
         for layer, (now, then) in reversed(list(zip(self._layers, matrices, strict=True))):
             change = np.linalg.inv(then) @ now

@@ -131,7 +131,7 @@ def test_ends_of_a_sequence_have_no_motion_beyond(pictures: Any) -> None:
 
 def test_speed_is_as_asked(pictures: Any) -> None:
     for seed in range(5):
-        scene = ShakeSettings(speed=(20, 20), rotation=0, zoom=0, seed=seed)
+        scene = ShakeSettings(size=(64, 48), speed=(20, 20), rotation=0, zoom=0, seed=seed)
         frames = list(render_shake(pictures, scene))[1:]
         speeds = [float(np.hypot(*frame.backward[0, 0])) for frame in frames]
         assert 15 < np.mean(speeds) < 21  # a chord is shorter than its path
