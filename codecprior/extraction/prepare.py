@@ -20,7 +20,6 @@ from codecprior.datasets.layouts import Dataset
 from codecprior.datasets.manifest import MANIFEST_NAME, ManifestEntry, read_manifest, relative_path, write_manifest
 from codecprior.datasets.pairing import FrameFiles, SequencePair
 from codecprior.errors import ConfigError, DatasetError, ExtractionError, MediaError
-from codecprior.extraction.alignment import check_alignment
 from codecprior.extraction.cluster import each_on_cluster
 from codecprior.extraction.discover import SequenceInput
 from codecprior.extraction.run import failure_reason
@@ -32,6 +31,7 @@ from codecprior.media.opening import open_frames
 from codecprior.media.rgb import rgb_frames
 from codecprior.store.location import is_complete, is_url
 from codecprior.store.packed import pack_frames
+from codecprior.store.reader import open_store
 
 __all__ = ["FramesPolicy", "PrepareJob", "PrepareResult", "PrepareSettings", "plan_preparation", "prepare"]
 
@@ -49,7 +49,7 @@ class PrepareSettings:
     Parameters
     ----------
     extraction : ExtractionSettings
-        How to extract; the bitstream is kept, for it proves that priors and frames belong together.
+        How to extract. Some frames are always compared with what they were decoded to.
     frames : {"reference", "copy", "pack"}
         What to do with the frames.
     recipe : Recipe, optional
@@ -270,14 +270,10 @@ def _prepare(job: PrepareJob, settings: PrepareSettings, progress: Progress | No
     extracted = extract_sequence(
         SequenceInput(name=name, path=blurry.path, kind=blurry.kind),
         job.place("priors", ".zarr"),
-        replace(settings.extraction, raw=blurry.raw, keep_bitstream=True),
+        replace(settings.extraction, raw=blurry.raw, check_frames=True),
         progress,
     )
-    checks: Mapping[str, Any]
-    if extracted.status == "skipped" and job.previous and job.previous.checks:
-        checks = job.previous.checks
-    else:
-        checks = check_alignment(pair, extracted.store, settings.extraction.backend)
+    checks = _checked(pair, extracted.store)
     overwrite = extracted.status != "skipped" or settings.extraction.overwrite
     packed = _packed(job, pair, overwrite=overwrite) if settings.frames == "pack" else None
     if settings.frames == "copy":
@@ -304,6 +300,28 @@ def _prepare(job: PrepareJob, settings: PrepareSettings, progress: Progress | No
         stored_bytes=extracted.stored_bytes,
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+def _checked(pair: SequencePair, store: str) -> dict[str, Any]:
+    """Compare a store with both sides of its pair, and return what is known to agree."""
+    priors = open_store(store)
+    for side in pair.sides:
+        if (len(priors), priors.size) != (side.num_frames, side.size):
+            raise DatasetError(
+                f"{side.path}: has {side.num_frames} frames of {_by(side.size)}, {store} {len(priors)} of "
+                f"{_by(priors.size)}; prepare again with --overwrite"
+            )
+    names = priors.attributes["source"].get("frame_names") or ()
+    if pair.blurry and pair.blurry.files and list(names) != [file.name for file in pair.blurry.files]:
+        raise DatasetError(f"{pair.blurry.path}: {store} was made from files of other names; use --overwrite")
+    if "checks" not in priors.attributes:
+        raise DatasetError(f"{store}: was not made by 'prepare', which compares it with the frames; use --overwrite")
+    facts = {"num_frames": len(priors), "size": list(priors.size), "frame_names": bool(names)}
+    return {**facts, **priors.attributes["checks"]}
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def _degraded(job: PrepareJob, settings: PrepareSettings) -> FrameFiles:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from codecprior import __version__
 from codecprior.errors import ConfigError, StoreError
+from codecprior.extraction.alignment import AlignmentCheck
 from codecprior.extraction.backend import Backend, Trace
 from codecprior.extraction.discover import SequenceInput
 from codecprior.extraction.kept import bitstream_beside, exists, keep, require_free
@@ -25,6 +26,7 @@ from codecprior.store.bulk import keep_freed_memory
 from codecprior.store.location import is_complete, is_url
 from codecprior.store.partial import sweep
 from codecprior.store.reader import open_store
+from codecprior.store.schema import REVERSE_GROUP
 from codecprior.store.writer import PassWriter, StoreWriter
 from vvc_wrappers.process import closing_generator
 from vvc_wrappers.trace_format import MvRangeError
@@ -50,6 +52,9 @@ class ExtractionSettings:
         Whether to store decoded pictures, too.
     keep_bitstream : bool
         Whether to keep what the encoder wrote beside the store.
+    check_frames : bool
+        Whether to compare some decoded pictures with their frames and to note the outcome in the store's attribute
+        ``checks``; only for sources whose number of frames is known.
     overwrite : bool
         Whether to replace finished stores that were made from something else.
     raw : RawFormat, optional
@@ -64,6 +69,7 @@ class ExtractionSettings:
     directions: Directions = "forward"
     with_frames: bool = False
     keep_bitstream: bool = True
+    check_frames: bool = False
     overwrite: bool = False
     raw: RawFormat | None = None
     frame_rate: Fraction | None = None
@@ -184,34 +190,45 @@ def _extract(
             require_free(kept.values())
         bitstreams = {reverse: writer.scratch / f"{'reverse' if reverse else 'forward'}.266" for reverse in passes}
         done = 0
+        checks: dict[str, Any] = {}
         for reverse in passes:
+            check = None
+            if settings.check_frames and isinstance(source, FrameSource) and num_frames:
+                check = AlignmentCheck(source, reverse=reverse)
             trace = Trace(
-                source=source, bitstream=bitstreams[reverse], reverse=reverse, with_frames=settings.with_frames
+                source=source,
+                bitstream=bitstreams[reverse],
+                reverse=reverse,
+                with_frames=settings.with_frames or check is not None,
             )
             before = done
-            for pass_done in _run_pass(trace, writer, settings.backend):
+            for pass_done in _run_pass(trace, writer, settings.backend, check):
                 done = before + pass_done
                 progress(done, total)
+            if check is not None:
+                checks[REVERSE_GROUP if reverse else "forward"] = check.finish()
         for reverse, path in kept.items():
             keep(bitstreams[reverse], path)
-        writer.finish()
+        writer.finish({"checks": checks} if checks else None)
 
 
-def _run_pass(trace: Trace, writer: StoreWriter, backend: Backend) -> Iterator[int]:
+def _run_pass(trace: Trace, writer: StoreWriter, backend: Backend, check: AlignmentCheck | None) -> Iterator[int]:
     try:
-        yield from _write_pass(trace, writer, backend)
+        yield from _write_pass(trace, writer, backend, check)
     except MvRangeError:
         # Nothing is ever clipped: the pass starts over with room for every vector.
-        yield from _write_pass(replace(trace, wide_mv=True), writer, backend)
+        yield from _write_pass(replace(trace, wide_mv=True), writer, backend, check)
 
 
-def _write_pass(trace: Trace, writer: StoreWriter, backend: Backend) -> Iterator[int]:
+def _write_pass(trace: Trace, writer: StoreWriter, backend: Backend, check: AlignmentCheck | None) -> Iterator[int]:
     target: PassWriter | None = None
     with closing_generator(backend.pictures(trace)) as pictures:
         for done, frame in enumerate(pictures, 1):
             if target is None:
                 begin = writer.begin_reverse if trace.reverse else writer.begin
                 target = begin(frame.stream, mv_dtype="int32" if trace.wide_mv else "int16")
+            if check is not None:
+                check.take(frame)
             target.append(frame)
             yield done
 
