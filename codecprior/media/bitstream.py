@@ -25,6 +25,9 @@ _LAYERS: Final = 64
 """Layer ids in a NAL unit header; the two bits above them are zero."""
 _FIRST_UNIT_TYPES: Final = frozenset({12, 13, 14, 15, 16, 17, 20, 23})
 """NAL unit types a stream begins with (Rec. ITU-T H.266 table 5): OPI, DCI, VPS, SPS, PPS, prefix APS, AUD, SEI."""
+_LATER_UNIT_TYPES: Final = frozenset({0, 1, 2, 3, 7, 8, 9, 10, 18, 19, 21, 22, 24, 25})
+"""Those that come later: slices, suffix APS, picture header, ends of sequence and bitstream, suffix SEI, filler. What was
+cut out of a stream begins with one; only in the base layer, where older codecs have no unit with the same bytes."""
 
 
 class BitstreamSource:
@@ -145,4 +148,5 @@ def is_annex_b(head: bytes) -> bool:
     if not start or len(head) < start.end() + 2:
         return False
     layer, kind = head[start.end()], head[start.end() + 1]
-    return layer < _LAYERS and kind >> 3 in _FIRST_UNIT_TYPES and kind & 7 > 0
+    allowed = _FIRST_UNIT_TYPES if layer else _FIRST_UNIT_TYPES | _LATER_UNIT_TYPES
+    return layer < _LAYERS and kind >> 3 in allowed and kind & 7 > 0

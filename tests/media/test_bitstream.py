@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -49,6 +50,12 @@ def test_every_conformance_stream_is_recognised(conformance_dir: Path) -> None:
     assert [path.name for path in streams if not is_annex_b(path.read_bytes()[:64])] == []
 
 
+def test_a_stream_that_is_cut_at_any_unit_is_recognised(conformance_dir: Path) -> None:
+    stream = (conformance_dir / "SUBPIC_C_ERICSSON_1.bit").read_bytes()
+    starts = [match.start() for match in re.finditer(b"\0\0\1", stream)]
+    assert [start for start in starts if not is_annex_b(stream[start : start + 64])] == []
+
+
 @pytest.mark.parametrize(
     "head",
     [
@@ -57,6 +64,8 @@ def test_every_conformance_stream_is_recognised(conformance_dir: Path) -> None:
         b"\0\0\0\1\x40\x01\x0c\x01",  # HEVC video parameter set
         b"\0\0\0\1\x67\x64\x00\x1f",  # H.264 sequence parameter set
         b"\0\0\0\1\x09\xf0",  # H.264 access unit delimiter
+        b"\0\0\0\1\x06\x05",  # H.264 supplemental enhancement information
+        b"\0\0\0\1\x02\x01",  # HEVC coded slice
         b"\0\0\0\1\x00\x78",  # VVC sequence parameter set with the forbidden temporal id 0
         b"ftypisom",
     ],

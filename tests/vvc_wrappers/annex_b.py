@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 RASL, IDR_W_RADL, IDR_N_LP, CRA, LAST_SLICE = 3, 7, 8, 9, 11
-SPS, PPS, ACCESS_UNIT_DELIMITER, END_OF_SEQUENCE, END_OF_BITSTREAM, FILLER = 15, 16, 20, 21, 22, 25
+SPS, PPS, PICTURE_HEADER, ACCESS_UNIT_DELIMITER, END_OF_SEQUENCE, END_OF_BITSTREAM, FILLER = 15, 16, 19, 20, 21, 22, 25
 
 
 def nal_units(stream: bytes) -> list[bytes]:

@@ -16,6 +16,7 @@ bool NalUnits::follow( const unsigned char* unit, size_t size )
   if( m_type == SPS && size > PAYLOAD + 1 )
   {
     m_chromaFormat = unit[PAYLOAD + 1] >> 3 & 3;              // after two ids and the number of sublayers
+    m_firstFormats |= m_begun ? 0 : 1 << m_chromaFormat;
   }
   else if( m_type == PICTURE_HEADER )
   {
@@ -26,10 +27,7 @@ bool NalUnits::follow( const unsigned char* unit, size_t size )
     const bool begins = m_headerSeen || unit[PAYLOAD] & 0x80; // the slice header holds the picture header
     m_headerSeen = false;
     m_entered |= startsDecoding() && m_spsSeen && m_ppsSeen;
-    if( m_entered && m_firstChromaFormat == NO_FORMAT )
-    {
-      m_firstChromaFormat = m_chromaFormat;
-    }
+    m_begun |= m_entered;
     m_pictures += begins;
     m_early    += begins && !m_entered;
   }

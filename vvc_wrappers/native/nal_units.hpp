@@ -29,13 +29,12 @@ public:
   // VVdeC decodes the chroma of some such streams wrongly.
   bool is422() const { return m_chromaFormat == 2; }
 
-  // Whether a coded video sequence seems to begin here whose chroma format is not that of the first one. VVdeC does not
-  // notice: it takes picture buffers of one format for the other.
-  bool changesChromaFormat() const { return m_entered && startsDecoding() && m_chromaFormat != m_firstChromaFormat; }
+  // Whether a coded video sequence seems to begin here whose chroma format no parameter set before the first picture has.
+  // VVdeC does not notice the change: it takes picture buffers of one format for the other.
+  bool changesChromaFormat() const { return m_entered && startsDecoding() && !( m_firstFormats >> m_chromaFormat & 1 ); }
 
 private:
   enum Type { RASL = 3, IDR_W_RADL = 7, GDR = 10, SPS = 15, PPS = 16, PICTURE_HEADER = 19, END_OF_SEQUENCE = 21, END_OF_BITSTREAM = 22, PREFIX_SEI = 23, SUFFIX_SEI = 24 };
-  static constexpr int NO_FORMAT = -1;
 
   bool startsDecoding() const { return m_type >= IDR_W_RADL && m_type <= GDR; }
 
@@ -44,7 +43,8 @@ private:
   bool    m_entered = false;                                  // decoding has started since the last end of a sequence
   bool    m_spsSeen = false, m_ppsSeen = false;
   int64_t m_pictures = 0, m_early = 0;
-  int     m_chromaFormat = 0, m_firstChromaFormat = NO_FORMAT;
+  int     m_chromaFormat = 0, m_firstFormats = 0;             // of the last parameter set; bits of those of the first ones
+  bool    m_begun = false;
 };
 
 }  // namespace codecprior
