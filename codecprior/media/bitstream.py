@@ -26,8 +26,8 @@ _LAYERS: Final = 64
 _FIRST_UNIT_TYPES: Final = frozenset({12, 13, 14, 15, 16, 17, 20, 23})
 """NAL unit types a stream begins with (Rec. ITU-T H.266 table 5): OPI, DCI, VPS, SPS, PPS, prefix APS, AUD, SEI."""
 _LATER_UNIT_TYPES: Final = frozenset({0, 1, 2, 3, 7, 8, 9, 10, 18, 19, 21, 22, 24, 25})
-"""Those that come later: slices, suffix APS, picture header, ends of sequence and bitstream, suffix SEI, filler. What was
-cut out of a stream begins with one; only in the base layer, where older codecs have no unit with the same bytes."""
+"""Those that come later: slices, suffix APS, picture header, ends of sequence and bitstream, suffix SEI, filler. What
+was cut out of a stream begins with one; only in the base layer, where older codecs have no unit with the same bytes."""
 
 
 class BitstreamSource:
