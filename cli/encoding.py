@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from codecprior.media.raw import RawFormat
     from vvc_wrappers.vvenc import VVencOptions
 
-__all__ = ["encoder_options", "encoder_settings", "frame_size", "raw_format", "raw_options"]
+__all__ = [
+    "cluster_options",
+    "encoder_options",
+    "encoder_settings",
+    "frame_size",
+    "raw_format",
+    "raw_options",
+    "require_one_cluster",
+]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -11,7 +11,20 @@ from click.testing import CliRunner
 import codecprior
 from codecprior.cli.main import main
 
-COMMANDS = ["extract", "encode", "inspect", "verify", "render", "export", "import", "dataset", "degrade", "doctor"]
+COMMANDS = [
+    "extract",
+    "encode",
+    "inspect",
+    "verify",
+    "render",
+    "export",
+    "import",
+    "dataset",
+    "prepare",
+    "degrade",
+    "synthesize-blur",
+    "doctor",
+]
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -23,7 +23,7 @@ def _imported(folder: str) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("folder", ["codecprior", "cli", "vvc_wrappers"])
+@pytest.mark.parametrize("folder", ["codecprior", "cli", "model", "vvc_wrappers"])
 def test_every_imported_package_is_a_declared_dependency(folder: str) -> None:
     declared = {
         re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")  # type: ignore[index]

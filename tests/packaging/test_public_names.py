@@ -9,7 +9,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 # As in pyproject.toml's [tool.scikit-build.wheel.packages].
-FOLDERS = {"codecprior": "codecprior", "codecprior.cli": "cli", "vvc_wrappers": "vvc_wrappers"}
+FOLDERS = {
+    "codecprior": "codecprior",
+    "codecprior.cli": "cli",
+    "codecprior.model": "model",
+    "vvc_wrappers": "vvc_wrappers",
+}
 
 
 def _modules() -> list[str]:
