@@ -72,7 +72,7 @@ def degrade(
 
     \b
     codecprior degrade clip.mp4 -o clip-lq/
-    codecprior degrade S01_R_00_00.yuv --size 3840x2160 -o S01/ --recipe real-esrgan
+    codecprior degrade S01.yuv --size 3840x2160 -o S01/ --recipe real-esrgan
     codecprior degrade HQ/ -o HQ-lq/ --seed 7 --workers 4
     codecprior degrade HQ/ -o HQ-lq/ --recipe mine.yaml --dry-run
     """

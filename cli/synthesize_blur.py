@@ -177,7 +177,7 @@ def synthesize_blur(
     codecprior synthesize-blur clip30.mp4 -o data --frames 3 --interpolate 16
     codecprior synthesize-blur clips240/ -o data --frames 11 --crf linear
     codecprior synthesize-blur pictures/ -o shaken --shake --objects 2
-    codecprior synthesize-blur clip.mp4 -o shaken --shake --every 10 --size 640x384
+    codecprior synthesize-blur clip.mp4 -o shaken --shake --every 10 --length 30
     """
     shake = options.pop("shake")
     for name in _OF_AVERAGING if shake else _OF_SHAKE:
