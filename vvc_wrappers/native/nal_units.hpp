@@ -26,8 +26,8 @@ public:
   // their parameter sets are missing, as in a stream that was cut out of a longer one.
   bool comesEarly() const { return !m_entered && ( isSlice() || isPictureHeader() ); }
 
-  // VVdeC decodes the chroma of some such streams wrongly.
-  bool is422() const { return m_chromaFormat == 2; }
+  // 4:2:2 or 4:4:4. VVdeC decodes the chroma of some such streams wrongly.
+  bool hasDenseChroma() const { return m_chromaFormat >= 2; }
 
   // Whether a coded video sequence seems to begin here whose chroma format no parameter set before the first picture has.
   // VVdeC does not notice the change: it takes picture buffers of one format for the other.

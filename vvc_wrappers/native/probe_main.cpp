@@ -239,7 +239,7 @@ void warn( vvdecDecoder* decoder, const codecprior::NalUnits& units, const codec
   count( "coded pictures left out, which come before a random access point", units.early() );
   count( "leading pictures left out, which refer to pictures before their random access point (RASL)",
          units.pictures() - units.early() - tracer.started() );
-  count( "decoded pictures that do not match the checksums in the stream, a fault of VVdeC in some 4:2:2 streams",
+  count( "decoded pictures that do not match the checksums in the stream, a fault of VVdeC in some 4:2:2 and 4:4:4 streams",
          vvdec_get_hash_error_count( decoder ) );
 }
 
@@ -288,13 +288,13 @@ void decode( vvdecDecoder* decoder, codecprior::Tracer& tracer, NalReader& reade
     {
       leave( "unsupported", "the chroma format changes inside the stream; a priors store holds one format" );
     }
-    tracer.verifyPictures( units.is422() );
+    tracer.verifyPictures( units.hasDenseChroma() );
     if( units.comesEarly() )
     {
       header.assign( data, units.isPictureHeader() ? data + size : data );
       continue;
     }
-    if( units.isSei() && !units.is422() )                     // nothing but checksums is of use, and VVdeC may stumble
+    if( units.isSei() && !units.hasDenseChroma() )            // nothing but checksums is of use, and VVdeC may stumble
     {
       continue;
     }
