@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,10 +16,12 @@ from codecprior.core.arrays import GRID_ARRAYS, PictureType
 from codecprior.core.priors import FramePriors
 from codecprior.core.stream import PictureInfo, StreamInfo
 from codecprior.errors import ConfigError
+from codecprior.media.folders import empty_folder, held_folder
 from codecprior.store.partial import os_errors
 
 __all__ = [
     "DAMAGED_JSON",
+    "REVERSE_LEFT_OUT",
     "ExportReport",
     "ImportedPriors",
     "Progress",
@@ -37,6 +38,9 @@ __all__ = [
 
 DAMAGED_JSON: Final = (ArithmeticError, AttributeError, KeyError, TypeError, ValueError)
 """What reading JSON of unexpected content can raise."""
+
+REVERSE_LEFT_OUT: Final = "the pass over the time-reversed clip was left out"
+"""What an exporter says of a format that has no place for it."""
 
 Progress = Callable[[int], object]
 """Called after each frame with the number of frames done."""
@@ -82,6 +86,8 @@ class ImportedPriors:
         What the format cannot know, one sentence each.
     unknown_arrays : tuple of str
         Names of arrays that are None in every frame although a store has them.
+    reverse : ImportedPriors, optional
+        The pass over the time-reversed clip; iterating begins with the last frame.
     """
 
     stream: StreamInfo
@@ -90,6 +96,7 @@ class ImportedPriors:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     unknown_arrays: tuple[str, ...] = ()
+    reverse: ImportedPriors | None = None
 
     def __len__(self) -> int:
         return self.num_frames
@@ -101,6 +108,9 @@ class ImportedPriors:
 @contextmanager
 def staged(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path]:
     """Give a temporary name for a file or folder and rename it to ``path`` when the block ends without error.
+
+    ``.name.partial`` lies beside ``name`` meanwhile and is held by one process; what a killed one leaves, the next one
+    that writes the same output removes.
 
     Parameters
     ----------
@@ -118,22 +128,33 @@ def staged(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path]:
     ------
     ConfigError
         If ``path`` exists and may not be replaced.
+    MediaError
+        If another process is writing the same output.
     StoreError
         If the file system refuses: a full disk, a folder that is not writable.
     """
     final = Path(path)
-    if final.exists() and not overwrite:
-        raise ConfigError(f"{final} exists; choose another output or allow overwriting it (--overwrite)")
     with os_errors(final):
-        final.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
-        try:
-            yield scratch / "new"
-            if final.is_dir():  # a folder cannot be renamed over another: move the old one aside first
-                final.rename(scratch / "old")
-            (scratch / "new").replace(final)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        partial = final.with_name(f".{final.name}.partial")
+        with held_folder(partial):
+            try:
+                _restore(partial / "old", final)
+                if final.exists() and not overwrite:
+                    raise ConfigError(f"{final} exists; choose another output or allow overwriting it (--overwrite)")
+                empty_folder(partial)
+                yield partial / "new"
+                if final.is_dir():  # a folder cannot be renamed over another: move the old one aside first
+                    final.rename(partial / "old")
+                (partial / "new").replace(final)
+            finally:
+                _restore(partial / "old", final)
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+def _restore(old: Path, final: Path) -> None:
+    """Move a folder back where something stopped a run between moving it aside and putting another in its place."""
+    if old.exists() and not final.exists():
+        old.rename(final)
 
 
 def visible(frame: FramePriors) -> FramePriors:

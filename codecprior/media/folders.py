@@ -11,7 +11,7 @@ from pathlib import Path
 
 from codecprior.errors import CodecpriorError, MediaError
 
-__all__ = ["folder_written_whole"]
+__all__ = ["empty_folder", "folder_written_whole", "held_folder"]
 
 
 @contextmanager
@@ -41,10 +41,10 @@ def folder_written_whole(path: Path, *, overwrite: bool = False) -> Iterator[Pat
     partial, replaced = (path.with_name(f".{path.name}.{state}") for state in ("partial", "replaced"))
     with _os_errors(path):
         _require_free(path, overwrite)
-        with _held(partial):
+        with held_folder(partial):
             try:
                 shutil.rmtree(replaced, ignore_errors=True)
-                _empty(partial)
+                empty_folder(partial)
                 yield partial
                 _require_free(path, overwrite)
                 with suppress(FileNotFoundError):
@@ -76,8 +76,24 @@ def _require_free(path: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Make a folder and hold it against other processes."""
+def held_folder(folder: Path) -> Iterator[None]:
+    """Make a folder, or take one that is there, and hold it against other processes.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder; missing parents are made.
+
+    Yields
+    ------
+    None
+        Until the block ends, whether the folder is still there or not.
+
+    Raises
+    ------
+    MediaError
+        If another process holds it.
+    """
     descriptor = _lock(folder)
     try:
         yield
@@ -104,7 +120,14 @@ def _lock(folder: Path) -> int:
                 raise
 
 
-def _empty(folder: Path) -> None:
+def empty_folder(folder: Path) -> None:
+    """Remove what a folder holds; links are removed, not followed.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder; it stays.
+    """
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
