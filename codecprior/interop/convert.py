@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import uuid
 from collections.abc import Mapping
@@ -15,11 +16,11 @@ from codecprior.core.arrays import GRID_ARRAYS, ArrayKind, PredMode
 from codecprior.core.priors import FramePriors
 from codecprior.core.stream import Box
 from codecprior.errors import ConfigError
-from codecprior.interop.common import ExportReport, ImportedPriors, Progress
+from codecprior.interop.common import REVERSE_LEFT_OUT, ExportReport, ImportedPriors, Progress
 from codecprior.store import PriorsStore, StoreWriter
 from codecprior.store.schema import frame_layouts
 
-__all__ = ["FORMATS", "arrays_for", "export_store", "import_store", "open_import"]
+__all__ = ["FORMATS", "arrays_for", "export_store", "hdf5_passes", "import_store", "num_passes", "open_import"]
 
 FORMATS: Final = ("blockstat", "mv-extractor", "cpgd-net", "hdf5")
 """Names of the formats."""
@@ -83,7 +84,8 @@ def export_store(
     overwrite : bool
         Replace what is there.
     progress : callable, optional
-        Called after each frame with the number of frames done.
+        Called after each frame with the number of frames done, which goes up to the number of frames times
+        :func:`num_passes`.
 
     Returns
     -------
@@ -112,13 +114,49 @@ def export_store(
     else:
         from codecprior.interop.hdf5 import export_hdf5
 
-        if store.box == store.stream.output_box:
-            frames = frames.coded  # so that the file is bit-exact outside the conformance window, too
-        report = export_hdf5(frames, path, facts=store.attributes, overwrite=overwrite, progress=progress)
+        forward, reverse = hdf5_passes(store)
+        facts = store.attributes
+        return export_hdf5(forward, path, facts=facts, reverse=reverse, overwrite=overwrite, progress=progress)
     if store.reverse is not None:
-        lost = (*report.not_represented, "the pass over the time-reversed clip was left out")
-        report = dataclasses.replace(report, not_represented=lost)
+        report = dataclasses.replace(report, not_represented=(*report.not_represented, REVERSE_LEFT_OUT))
     return report
+
+
+def hdf5_passes(store: PriorsStore) -> tuple[PriorsStore, PriorsStore | None]:
+    """Return the passes over a clip that go into HDF5.
+
+    Parameters
+    ----------
+    store : PriorsStore
+        The store, or a slice of one.
+
+    Returns
+    -------
+    tuple of PriorsStore
+        The clip, and the time-reversed clip where the store has it. Whole pictures come with what the conformance
+        window hides, so that the file is bit-exact there, too.
+    """
+    whole = store.box == store.stream.output_box
+    reverse = store.reverse
+    return (store.coded, reverse and reverse.coded) if whole else (store, reverse)
+
+
+def num_passes(store: PriorsStore | ImportedPriors, file_format: str) -> int:
+    """Count the passes over a clip that an export to a format, or an import, goes through.
+
+    Parameters
+    ----------
+    store : PriorsStore or ImportedPriors
+        What is read.
+    file_format : str
+        One of :data:`FORMATS`.
+
+    Returns
+    -------
+    int
+        1 or 2.
+    """
+    return 2 if file_format == "hdf5" and store.reverse is not None else 1
 
 
 def open_import(path: str | os.PathLike[str], file_format: str, *, clip: str | None = None) -> ImportedPriors:
@@ -131,7 +169,7 @@ def open_import(path: str | os.PathLike[str], file_format: str, *, clip: str | N
     file_format : str
         One of :data:`FORMATS`.
     clip : str, optional
-        Name of the clip in a CPGD-Net data set that has several.
+        Name of the clip in a CPGD-Net data set that has several, or of the sequence in the HDF5 file of a dataset.
 
     Returns
     -------
@@ -162,7 +200,7 @@ def open_import(path: str | os.PathLike[str], file_format: str, *, clip: str | N
         return read_cpgd_net(path, clip=clip)
     from codecprior.interop.hdf5 import read_hdf5
 
-    return read_hdf5(path)
+    return read_hdf5(path, sequence=clip)
 
 
 def import_store(
@@ -204,7 +242,6 @@ def import_store(
     first = next(iter(imported), None)
     if first is None:
         raise ConfigError("these files hold no frames")
-    mv_dtype = _narrowest_mv_dtype(imported)
     facts = {**imported.attributes, "unknown": list(imported.unknown), "unknown_arrays": list(imported.unknown_arrays)}
     with StoreWriter(
         target,
@@ -213,11 +250,16 @@ def import_store(
         with_frames=first.frame_y is not None,
         overwrite=overwrite,
     ) as writer:
-        clip = writer.begin(imported.stream, mv_dtype=mv_dtype)
-        for done, frame in enumerate(imported, start=1):
-            clip.append(_whole(frame, mv_dtype))
-            if progress is not None:
-                progress(done)
+        done = itertools.count(1)
+        for source, begin in ((imported, writer.begin), (imported.reverse, writer.begin_reverse)):
+            if source is None:
+                continue
+            mv_dtype = _narrowest_mv_dtype(source)
+            clip = begin(source.stream, mv_dtype=mv_dtype)
+            for frame in source:
+                clip.append(_whole(frame, mv_dtype))
+                if progress is not None:
+                    progress(next(done))
         writer.finish()
 
 

@@ -17,12 +17,11 @@ elsewhere there is 0, which the files cannot tell from a block at rest. How many
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,15 +44,21 @@ from codecprior.interop.common import (
     unknown_arrays,
     visible,
 )
+from codecprior.media.files import natural_key
 
-__all__ = ["export_cpgd_net", "read_cpgd_net"]
+__all__ = ["clip_files", "cpgd_net_clips", "export_cpgd_net", "read_clip_metadata", "read_cpgd_net"]
 
 _VERSION: Final = 1
 _FOLDERS: Final = ("MVs", "resi")
 _BIT_DEPTH: Final = 10
 """The depth that their ``(residual + 1) / 512`` is made for."""
 _MV_SCALE: Final = 16
-_PAIR: Final = re.compile(r"_(\d{5,})_(\d{5,})\.npy$")
+_UNITS_UNKNOWN: Final = (
+    f"units: 1/{_MV_SCALE} sample and {_BIT_DEPTH} bit are assumed, as their training reads the files; those of their "
+    "264/265 variant, with 1/4 sample and 8 bit, can look the same"
+)
+_GRID_265: Final = 8
+"""Samples of a cell in their 264/265 variant."""
 
 
 def export_cpgd_net(
@@ -62,6 +67,7 @@ def export_cpgd_net(
     *,
     clip: str,
     digits: int = 5,
+    facts: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ExportReport:
@@ -78,6 +84,8 @@ def export_cpgd_net(
         Name of the clip: its folder and the prefix of its files.
     digits : int
         Digits of the frame numbers: 5, or 8 for their BSD variant.
+    facts : mapping, optional
+        Further metadata, as JSON values.
     overwrite : bool
         Replace an existing clip of that name.
     progress : callable, optional
@@ -100,7 +108,7 @@ def export_cpgd_net(
     stream: StreamInfo | None = None
     first, last, cells = 0, 0, Counter[str]()
     with (
-        staged(root / f"{clip}.json", overwrite=overwrite) as facts,
+        staged(root / f"{clip}.json", overwrite=overwrite) as metadata,
         staged(root / "resi" / clip, overwrite=overwrite) as residuals,
         staged(root / "MVs" / clip, overwrite=overwrite) as vectors,
     ):
@@ -122,8 +130,9 @@ def export_cpgd_net(
                 progress(last - first + 1)
         if stream is None or last == first:
             raise ConfigError(f"clip {clip!r} has fewer than two frames: there is no pair to write")
-        facts.write_text(json.dumps(_metadata(stream, first, last, cells), indent=1) + "\n")
-        files = [facts, *vectors.iterdir(), *residuals.iterdir()]
+        described = {**_metadata(stream, first, last, cells), "facts": dict(facts or {})}
+        metadata.write_text(json.dumps(described, indent=1) + "\n")
+        files = [metadata, *vectors.iterdir(), *residuals.iterdir()]
         size = sum(file.stat().st_size for file in files)
     return ExportReport(
         path=root,
@@ -211,13 +220,11 @@ def read_cpgd_net(path: str | os.PathLike[str], *, clip: str | None = None) -> I
     """
     root = Path(path)
     clip = _choose_clip(root, clip)
-    pairs = _list_pairs(root, clip)
+    metadata = read_clip_metadata(root, clip)
+    pairs = _list_pairs(root, clip, metadata)
     first = pairs[0][0]
-    vectors = [_load(root / "MVs" / clip / name, mapped=True) for _, name in pairs]
-    residuals = [_load(root / "resi" / clip / name, mapped=True) for _, name in pairs]
-    size = _frame_size(root, clip, {array.shape for array in vectors}, {array.shape for array in residuals})
-    narrow = all(array.dtype in (np.int8, np.int16) for array in vectors)
-    stream = _read_stream(root / f"{clip}.json", size)
+    size, narrow = _check_arrays(root, clip, [name for _, name in pairs])
+    stream = _read_stream(root / f"{clip}.json", metadata, size)
     maps = ("mv_l0", "ref_poc_delta_l0", "pred_mode", "residual_y")
 
     def read() -> Iterator[FramePriors]:
@@ -255,16 +262,91 @@ def read_cpgd_net(path: str | os.PathLike[str], *, clip: str | None = None) -> I
             "list 1, coding units, flags, QP and chroma residual",
             "which zero vectors are blocks without motion: all cells are called inter and refer to the previous frame",
             "picture types and picture order counts: P pictures and frame indices are assumed",
+            *(() if metadata else (_UNITS_UNKNOWN,)),
         ),
         unknown_arrays=unknown_arrays(stream, maps),
     )
 
 
-def _choose_clip(root: Path, clip: str | None) -> str:
+def cpgd_net_clips(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Name the clips of a CPGD-Net data set.
+
+    Parameters
+    ----------
+    path : path-like
+        Root with ``MVs`` and ``resi``.
+
+    Returns
+    -------
+    tuple of str
+        Names of the folders that are in one of both, in natural order.
+
+    Raises
+    ------
+    DatasetError
+        If a folder is missing.
+    """
+    root = Path(path)
     missing = [name for name in _FOLDERS if not (root / name).is_dir()]
     if missing:
         raise DatasetError(f"{root} has no folder {missing[0]}; give the folder that holds MVs and resi")
-    names = sorted(entry.name for entry in (root / "MVs").glob("[!.]*") if entry.is_dir())
+    names = {entry.name for kind in _FOLDERS for entry in (root / kind).glob("[!.]*") if entry.is_dir()}
+    return tuple(sorted(names, key=natural_key))
+
+
+def read_clip_metadata(path: str | os.PathLike[str], clip: str) -> dict[str, Any] | None:
+    """Read what the exporter wrote about a clip.
+
+    Parameters
+    ----------
+    path : path-like
+        Root of the data set.
+    clip : str
+        Name of the clip.
+
+    Returns
+    -------
+    dict or None
+        JSON values; None where the clip has none, as in a data set of theirs.
+
+    Raises
+    ------
+    DatasetError
+        If the file is damaged.
+    """
+    file = Path(path) / f"{clip}.json"
+    try:
+        metadata: dict[str, Any] = json.loads(file.read_text())
+        version = metadata["version"]
+    except FileNotFoundError:
+        return None
+    except DAMAGED_JSON as error:
+        raise DatasetError(f"{file} is damaged ({error!r}); export the clip again") from error
+    if version != _VERSION:
+        raise DatasetError(f"{file} has version {version}; this codecprior reads {_VERSION}")
+    return metadata
+
+
+def clip_files(path: str | os.PathLike[str], clip: str) -> list[Path]:
+    """List the files of a clip, those of motion before those of residual.
+
+    Parameters
+    ----------
+    path : path-like
+        Root of the data set.
+    clip : str
+        Name of the clip.
+
+    Returns
+    -------
+    list of Path
+        Sorted by name.
+    """
+    return [file for kind in _FOLDERS for file in sorted((Path(path) / kind / clip).glob("*.npy"))]
+
+
+def _choose_clip(root: Path, clip: str | None) -> str:
+    names = cpgd_net_clips(root)
     if clip is None and len(names) == 1:
         return names[0]
     if clip not in names:
@@ -273,49 +355,60 @@ def _choose_clip(root: Path, clip: str | None) -> str:
     return clip
 
 
-def _list_pairs(root: Path, clip: str) -> list[tuple[int, str]]:
+def _list_pairs(root: Path, clip: str, metadata: Mapping[str, Any] | None) -> list[tuple[int, str]]:
     """Return (t, file name) of all pairs (t, t+1), checked to be complete and the same for motion and residual."""
-    listed = []
-    for kind in _FOLDERS:
-        pairs = []
-        for file in (root / kind / clip).glob("*.npy"):
-            match = _PAIR.search(file.name)
-            if match is None or int(match[2]) != int(match[1]) + 1:
-                raise DatasetError(f"{file} is not named {clip}_<t>_<t+1>.npy; remove it")
-            pairs.append((int(match[1]), file.name))
-        listed.append(sorted(pairs))
-    vectors, residuals = listed
-    if not vectors:
+    named = re.compile(rf"{re.escape(clip)}_(\d{{5,}})_(\d{{5,}})\.npy")
+    files, starts, digits = dict.fromkeys(clip_files(root, clip)), dict[str, int](), 0
+    for file in files:
+        match = named.fullmatch(file.name)
+        if match is None or int(match[2]) != int(match[1]) + 1:
+            raise DatasetError(f"{file} is not named {clip}_<t>_<t+1>.npy; remove it")
+        starts[file.name], digits = int(match[1]), len(match[1])
+    if not files:
         raise DatasetError(f"{root / 'MVs' / clip} holds no .npy file")
-    if vectors != residuals:
-        odd = sorted({name for _, name in vectors} ^ {name for _, name in residuals})
-        raise DatasetError(f"{root}: clip {clip} has {odd[0]} in only one of MVs and resi; export it again")
-    gaps = [t for (t, _), (after, _) in itertools.pairwise(vectors) if after != t + 1]
-    if gaps:
-        raise DatasetError(f"{root}: clip {clip} has no pair {gaps[0] + 1}_{gaps[0] + 2}; export it again")
-    return vectors
+    known = metadata or {}
+    first = known.get("first_frame", min(starts.values()))
+    stop = known.get("last_frame", max(starts.values()) + 1)
+    starts |= {f"{clip}_{t:0{digits}d}_{t + 1:0{digits}d}.npy": t for t in range(first, stop)}
+    for name in sorted(starts):
+        for kind in _FOLDERS:
+            if root / kind / clip / name not in files:
+                raise DatasetError(f"{root / kind / clip / name} is missing; restore it or export the clip again")
+    if len(starts) != stop - first:
+        raise DatasetError(
+            f"{root / 'MVs' / clip} has {len(starts)} files, {clip}.json says {stop - first}; remove others"
+        )
+    return sorted((t, name) for name, t in starts.items())
 
 
-def _frame_size(
-    root: Path, clip: str, vectors: set[tuple[int, ...]], residuals: set[tuple[int, ...]]
-) -> tuple[int, int]:
-    """Return width and height of the clip, or refuse shapes that do not fit together."""
-    try:
-        ((height, width),) = residuals
-    except ValueError:
-        raise DatasetError(f"{root / 'resi' / clip} has shapes {sorted(residuals)}; one (H, W) is accepted") from None
-    expected = (2, -(-height // CELL), -(-width // CELL))
-    if vectors != {expected}:
-        raise DatasetError(f"{root / 'MVs' / clip} has shapes {sorted(vectors)}; {expected} fits the residual")
-    return width, height
+def _check_arrays(root: Path, clip: str, names: Iterable[str]) -> tuple[tuple[int, int], bool]:
+    """Return width and height of the clip, and whether vectors fit 16 bit, or refuse what does not fit together."""
+    shape: tuple[int, ...] = ()
+    narrow = True
+    for name in names:
+        file = root / "resi" / clip / name
+        residual = _load(file, mapped=True)
+        shape = shape or residual.shape
+        if residual.ndim != 2 or residual.shape != shape or not residual.size:
+            accepted = shape if len(shape) == 2 else "(H, W)"
+            raise DatasetError(f"{file} has shape {residual.shape}; {accepted} is accepted")
+        file = root / "MVs" / clip / name
+        vectors = _load(file, mapped=True)
+        expected, coarse = ((2, *(-(-side // cell) for side in shape)) for cell in (CELL, _GRID_265))
+        if vectors.shape != expected:
+            hint = f"; cells of {_GRID_265} are those of their 264/265 variant" if vectors.shape == coarse else ""
+            raise DatasetError(f"{file} has shape {vectors.shape}; {expected} fits the residual {shape}{hint}")
+        narrow &= vectors.dtype in (np.int8, np.int16)
+    height, width = shape
+    return (width, height), narrow
 
 
-def _read_stream(file: Path, size: tuple[int, int]) -> StreamInfo:
+def _read_stream(file: Path, metadata: Mapping[str, Any] | None, size: tuple[int, int]) -> StreamInfo:
     """Take the facts of the stream from the exporter's metadata where there is any; the size is that of the arrays."""
-    if not file.exists():
+    if metadata is None:
         return StreamInfo(codec="vvc", coded_size=size, bit_depth=_BIT_DEPTH, chroma_format="4:2:0", mv_scale=_MV_SCALE)
     try:
-        stream = stream_from_json(json.loads(file.read_text())["stream"])
+        stream = stream_from_json(metadata["stream"])
     except DAMAGED_JSON as error:
         raise DatasetError(f"{file} is damaged ({error!r}); export the clip again") from error
     return dataclasses.replace(stream, coded_size=size, conformance_window=(0, 0, 0, 0))
@@ -335,6 +428,8 @@ def _load(file: Path, *, mapped: bool = False) -> NDArray[Any]:
         array: NDArray[Any] = np.load(file, mmap_mode="r" if mapped else None)
     except (OSError, ValueError, EOFError) as error:
         raise DatasetError(f"{file} is not a readable .npy file: {error}") from error
+    if array.dtype.kind not in "iuf":
+        raise DatasetError(f"{file} holds {array.dtype}; numbers are accepted")
     return array
 
 

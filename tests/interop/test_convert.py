@@ -118,17 +118,36 @@ def test_a_crop_is_refused(make_store, tmp_path, file_format):
         export_store(store, tmp_path / "out", file_format)
 
 
-def test_a_reversed_pass_that_is_left_out_is_named(make_clip, tmp_path):
-    frames = make_clip(3)
+@pytest.fixture
+def store_of_both_directions(make_clip, tmp_path):
+    clips = make_clip(20, seed=1), make_clip(20, seed=2, mv_dtype="int32")
     with StoreWriter(tmp_path / "clip.zarr", digest="test") as writer:
-        forward = writer.begin(frames[0].stream)
-        for frame in frames:
+        forward = writer.begin(clips[0][0].stream)
+        for frame in clips[0]:
             forward.append(frame)
-        backward = writer.begin_reverse(frames[0].stream)
-        for frame in frames:
+        backward = writer.begin_reverse(clips[1][0].stream, mv_dtype="int32")
+        for frame in reversed(clips[1]):
             backward.append(frame)
         writer.finish()
-    report = export_store(open_store(tmp_path / "clip.zarr"), tmp_path / "clip.h5", "hdf5")
+    return open_store(tmp_path / "clip.zarr")
+
+
+def test_a_reversed_pass_goes_through_hdf5(store_of_both_directions, tmp_path):
+    report = export_store(store_of_both_directions, tmp_path / "clip.h5", "hdf5")
+    assert report.not_represented == ()
+    imported = open_import(tmp_path / "clip.h5", "hdf5")
+    assert [frame.frame_index for frame in imported.reverse] == list(range(19, -1, -1))
+    import_store(imported, tmp_path / "back.zarr")
+    assert verify(tmp_path / "back.zarr").problems == ()
+    back, expected = open_store(tmp_path / "back.zarr").reverse.load(), store_of_both_directions.reverse.load()
+    assert back.pictures == expected.pictures
+    for name, array in expected.arrays.items():
+        assert back.arrays[name].dtype == array.dtype
+        assert np.array_equal(back.arrays[name], array), name
+
+
+def test_a_reversed_pass_that_is_left_out_is_named(store_of_both_directions, tmp_path):
+    report = export_store(store_of_both_directions, tmp_path / "tables", "mv-extractor")
     assert any("time-reversed" in sentence for sentence in report.not_represented)
 
 

@@ -206,8 +206,8 @@ def remove_folder(root):
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (remove_residual, "only one of MVs and resi"),
-        (remove_pair, "no pair 1_2"),
+        (remove_residual, r"resi/c/\S+ is missing"),
+        (remove_pair, r"MVs/c/c_00001_00002\.npy is missing"),
         (rename, "not named"),
         (reshape, "fits the residual"),
         (truncate, "not a readable"),
