@@ -14,8 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models.optical_flow import raft_large
 
 from codecprior.core.arrays import CELL
 from codecprior.datasets.holes import fill_holes
@@ -23,7 +21,7 @@ from codecprior.errors import ConfigError
 
 from .config import AlignmentConfig, CpfpConfig
 from .deformable import sample
-from .raft import RAFT_STRIDE, Raft, load_raft
+from .raft import RAFT_STRIDE, Raft, load_raft, raft_multiply_adds
 
 __all__ = ["Aligner", "AlignmentFlops", "Guidance", "alignment_flops", "on_grid", "warp"]
 
@@ -222,9 +220,6 @@ class AlignmentFlops:
 def alignment_flops(config: AlignmentConfig, height: int, width: int) -> AlignmentFlops:
     """Count what it costs to find the vectors from one frame to a neighbour.
 
-    RAFT is counted as published, with the flow brought to full size after each update. At 1024x752 this gives 307.1 and
-    907.4 G for 4 and 20 updates: the 307 and 908 of the paper's Table III, which names neither size nor convention.
-
     Parameters
     ----------
     config : AlignmentConfig
@@ -236,17 +231,19 @@ def alignment_flops(config: AlignmentConfig, height: int, width: int) -> Alignme
     -------
     AlignmentFlops
         The count and its convention.
+
+    Raises
+    ------
+    ConfigError
+        If the frames are too small for RAFT.
     """
     where = f"one pair of {width}x{height} frames"
     if config.source in ("mv", "none"):
         return AlignmentFlops(multiply_adds=0, convention=f"{where}: vectors come with the bitstream")
     if config.source == "dis":
         return AlignmentFlops(multiply_adds=None, convention=f"{where}: OpenCV's search depends on the content")
-    with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
-        frame = torch.empty(1, 3, height + -height % RAFT_STRIDE, width + -width % RAFT_STRIDE)
-        raft_large(weights=None, progress=False)(frame, frame, config.raft_updates)
     return AlignmentFlops(
-        multiply_adds=counter.get_flop_counts()["Global"][torch.ops.aten.convolution] // 2,
+        multiply_adds=raft_multiply_adds(height, width, config.raft_updates),
         convention=(
             f"{where}: multiply-adds of convolutions, each counted once; "
             "correlation, interpolation, norms and activations are not counted"
