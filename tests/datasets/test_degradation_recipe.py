@@ -154,7 +154,7 @@ def test_a_copy_of_a_recipe_can_be_changed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("step", "reason"),
     [
-        ({"blurr": {}}, r"step 1: .* is no step; use one of blur, resize, noise, jpeg, sharpen, shuffle"),
+        ({"blurred": {}}, r"step 1: .* is no step; use one of blur, resize, noise, jpeg, sharpen, shuffle"),
         ("jpeg", r"step 1: 'jpeg' is no step"),
         ({"jpeg": {}, "noise": {}}, r"step 1: .* is no step"),
         ({"jpeg": [30, 95]}, r"step 1 \(jpeg\): \[30, 95\] are no settings"),
@@ -174,6 +174,12 @@ def test_a_copy_of_a_recipe_can_be_changed(tmp_path: Path) -> None:
         ({"blur": {"sizes": [41], "kernels": {"iso": 0}}}, r"kernels .*: give weights"),
         ({"blur": {"sizes": [41]}}, r"kernels {}: give weights"),
         ({"blur": {"sizes": [41], "kernels": {"iso": 1}, "sigma": 0}}, r"sigma 0: .* within 0.01 to 100"),
+        (
+            {"blur": {"sizes": [41], "kernels": {"iso": 1}, "plateau_beta": [2, 3]}},
+            r"plateau_beta \[2, 3\]: give a range that 1 lies in",
+        ),
+        ({"blur": {"sizes": [[41]], "kernels": {"iso": 1}}}, r"sizes \[\[41\]\]: give a list"),
+        ({"resize": {"modes": [["area"]]}}, r"modes \[\['area'\]\]: give a list"),
         ({"resize": {"modes": ["nearest"]}}, r"modes \['nearest'\]: give a list of area, bilinear, bicubic"),
         ({"resize": {"modes": ["area"], "divisor": [0.5, 2]}}, r"divisor \[0.5, 2\]: .* within 1 to 100"),
         ({"resize": {"modes": ["area"], "scale": [0.2, 0.8]}}, r"scale \[0.2, 0.8\]: give a range that 1 lies in"),
@@ -198,6 +204,7 @@ def test_what_a_recipe_says_wrongly_is_named(tmp_path: Path, step: Any, reason: 
         ("steps: []", r"steps \[\]: give a list"),
         ("steps: [{jpeg: {quality: 30}}]\nstep: 1", "unknown key 'step'; use description, resize_back, steps"),
         ("steps: [{jpeg: {quality: 30}}]\nresize_back: nearest", "resize_back 'nearest': use one of area"),
+        ("steps: [{jpeg: {quality: 30}}]\nresize_back: [area]", r"resize_back \['area'\]: use one of area"),
         ("steps: [}", "is no YAML"),
         ("steps: !!python/object/apply:os.system [ls]", "is no YAML"),
     ],

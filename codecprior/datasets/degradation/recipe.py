@@ -93,7 +93,7 @@ class Recipe:
             raise ConfigError("is no recipe; it needs a list called steps")
         _refuse_unknown(document, known)
         mode = document.get("resize_back", "bilinear")
-        if mode not in RESIZE_MODES:
+        if mode not in list(RESIZE_MODES):  # which takes a value of any type
             raise ConfigError(f"resize_back {mode!r}: use one of {', '.join(RESIZE_MODES)}")
         return cls(
             name=name,

@@ -24,7 +24,17 @@ from codecprior.datasets.degradation.operations import (
 )
 from codecprior.errors import ConfigError
 
-__all__ = ["STEPS", "ShuffleStep", "Size", "Step"]
+__all__ = [
+    "STEPS",
+    "BlurStep",
+    "JpegStep",
+    "NoiseStep",
+    "ResizeStep",
+    "SharpenStep",
+    "ShuffleStep",
+    "Size",
+    "Step",
+]
 
 Size = tuple[int, int]
 """Width and height."""
@@ -99,8 +109,8 @@ class BlurStep(Step):
         if self.kernels or self.sinc < 1:
             _check_weights("kernels", self.kernels, _KERNELS)
         _set_range(self, "sigma", 0.01, 100)
-        _set_range(self, "generalized_beta", 0.01, 100)
-        _set_range(self, "plateau_beta", 0.01, 100)
+        _set_range(self, "generalized_beta", 0.01, 100, around_one=True)
+        _set_range(self, "plateau_beta", 0.01, 100, around_one=True)
         _set_range(self, "cutoff", 0.01, 1)
 
     def draw(self, random: np.random.Generator, whole: Size) -> list[Operation]:
@@ -155,13 +165,11 @@ class ResizeStep(Step):
     directions: Mapping[str, float] = field(default_factory=lambda: {"keep": 1.0})
 
     def __post_init__(self) -> None:
-        if not _is_list(self.modes) or any(mode not in RESIZE_MODES for mode in self.modes):
+        if not _is_list(self.modes) or any(mode not in list(RESIZE_MODES) for mode in self.modes):
             raise ConfigError(f"modes {self.modes}: give a list of {', '.join(RESIZE_MODES)}")
         _check_weights("directions", self.directions, _DIRECTIONS)
         _set_range(self, "divisor", 1, 100)
-        _set_range(self, "scale", 0.01, 4)
-        if not self.scale[0] <= 1 <= self.scale[1]:
-            raise ConfigError(f"scale {list(self.scale)}: give a range that 1 lies in")
+        _set_range(self, "scale", 0.01, 4, around_one=True)
 
     def draw(self, random: np.random.Generator, whole: Size) -> list[Operation]:
         """Draw the new size and the interpolation."""
@@ -286,7 +294,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _set_range(step: Step, name: str, lowest: float, highest: float) -> None:
+def _set_range(step: Step, name: str, lowest: float, highest: float, *, around_one: bool = False) -> None:
     """Check a range; a single number becomes a range of one."""
     value = getattr(step, name)
     ends = (value, value) if _is_number(value) else value
@@ -298,6 +306,8 @@ def _set_range(step: Step, name: str, lowest: float, highest: float) -> None:
     ):
         shown = list(value) if isinstance(value, tuple) else value
         raise ConfigError(f"{name} {shown}: give a number or [low, high] within {lowest:g} to {highest:g}")
+    if around_one and not ends[0] <= 1 <= ends[1]:
+        raise ConfigError(f"{name} {value}: give a range that 1 lies in")
     object.__setattr__(step, name, (float(ends[0]), float(ends[1])))
 
 
