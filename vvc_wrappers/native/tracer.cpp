@@ -173,8 +173,32 @@ void Tracer::sequenceEnded()
   }
 }
 
+// Whether the slices cover each CTU of the picture once. VVdeC waits for the missing ones, for ever.
+static bool isWhole( const Picture& picture )
+{
+  std::vector<bool> covered( picture.cs->pcv->sizeInCtus );
+  size_t            count = 0;
+  for( const Slice* slice : picture.slices )
+  {
+    for( unsigned i = 0; i < slice->getNumCtuInSlice(); i++, count++ )
+    {
+      const unsigned address = slice->getCtuAddrInSlice( i );
+      if( address >= covered.size() || covered[address] )
+      {
+        return false;
+      }
+      covered[address] = true;
+    }
+  }
+  return count == covered.size();
+}
+
 void Tracer::attachSlot( const Picture& picture )
 {
+  if( !isWhole( picture ) )
+  {
+    leave( "bitstream", "a picture lacks slices, at POC " + std::to_string( picture.getPOC() ) );
+  }
   const Geometry geometry = geometryOf( picture );
   if( !m_pool.configured() )
   {
@@ -200,18 +224,12 @@ void Tracer::attachSlot( const Picture& picture )
   }
   Slot& slot = m_pool[m_pool.acquire( &picture )];
 
-  bool     mapping = false;
-  unsigned ctus    = 0;
+  bool mapping = false;
   slot.pictureType = 0;
   for( const Slice* slice : picture.slices )
   {
-    ctus += slice->getNumCtuInSlice();
     mapping |= slice->getLmcsEnabledFlag();
     slot.pictureType = std::max( slot.pictureType, slice->isInterB() ? 2 : slice->isInterP() ? 1 : 0 );
-  }
-  if( ctus != picture.cs->pcv->sizeInCtus )                   // VVdeC would wait for the missing ones
-  {
-    leave( "bitstream", "a picture lacks slices, at POC " + std::to_string( picture.getPOC() ) );
   }
   const PicHeader& header = *picture.cs->picHeader;
   mapping &= header.getLmcsEnabledFlag();
@@ -426,6 +444,33 @@ static uint8_t flagsOf( const CodingUnit& cu )
 enum { RESIDUAL_CODED = 32, LEFT_EDGE = 64, TOP_EDGE = 128 };
 constexpr int16_t REF_NONE = std::numeric_limits<int16_t>::min();
 
+template<int COLS, typename T>
+static void fillRows( T* first, int stride, int rows, T value )
+{
+  for( int y = 0; y < rows; y++, first += stride )
+  {
+    std::fill_n( first, COLS, value );
+  }
+}
+
+// Fill a block of a map. Most blocks are a few cells wide, for which a call to memset for each row costs more than the row.
+template<typename T>
+static void fillBlock( T* first, int stride, int cols, int rows, T value )
+{
+  switch( cols )
+  {
+  case 1: return fillRows<1>( first, stride, rows, value );
+  case 2: return fillRows<2>( first, stride, rows, value );
+  case 4: return fillRows<4>( first, stride, rows, value );
+  case 8: return fillRows<8>( first, stride, rows, value );
+  case 16: return fillRows<16>( first, stride, rows, value );
+  }
+  for( int y = 0; y < rows; y++, first += stride )
+  {
+    std::fill_n( first, cols, value );
+  }
+}
+
 // One list's motion of a block with one vector.
 template<typename MvType>
 static void fillMotion( SlotPool& pool, int slot, int list, const Area& block, Mv mv, int reference )
@@ -439,13 +484,11 @@ static void fillMotion( SlotPool& pool, int slot, int list, const Area& block, M
   {
     pool[slot].mvOutOfRange = true;
   }
-  const int gridWidth = pool.geometry().gridWidth();
-  size_t    first     = size_t( block.y / 4 ) * gridWidth + block.x / 4;
-  for( int y = 0; y < (int) block.height; y += 4, first += gridWidth )
-  {
-    std::fill_n( pool.array<Vector>( slot, MV_L0 + list ) + first, block.width / 4, vector );
-    std::fill_n( pool.array<int16_t>( slot, REF_L0 + list ) + first, block.width / 4, (int16_t) reference );
-  }
+  const int    gridWidth = pool.geometry().gridWidth();
+  const int    cols = block.width / 4, rows = block.height / 4;
+  const size_t first = size_t( block.y / 4 ) * gridWidth + block.x / 4;
+  fillBlock( pool.array<Vector>( slot, MV_L0 + list ) + first, gridWidth, cols, rows, vector );
+  fillBlock( pool.array<int16_t>( slot, REF_L0 + list ) + first, gridWidth, cols, rows, (int16_t) reference );
 }
 
 template<typename MvType>
@@ -507,14 +550,14 @@ static void traceModes( SlotPool& pool, int slot, const CodingUnit& cu )
   const size_t  first = size_t( area.y / 4 ) * gridWidth + area.x / 4;
 
   uint8_t* flagMap = pool.array<uint8_t>( slot, FLAGS );
+  fillBlock( pool.array<uint8_t>( slot, PRED_MODE ) + first, gridWidth, cols, rows, (uint8_t) cu.predMode() );
+  fillBlock( pool.array<uint8_t>( slot, CU_SIZE ) + first, gridWidth, cols, rows, size );
+  fillBlock( pool.array<int8_t>( slot, QP ) + first, gridWidth, cols, rows, (int8_t) cu.qp );
+  fillBlock( flagMap + first, gridWidth, cols, rows, flags );
+  fillBlock( flagMap + first, gridWidth, cols, 1, uint8_t( flags | TOP_EDGE ) );
   for( int y = 0; y < rows; y++ )
   {
-    const size_t row = first + size_t( y ) * gridWidth;
-    memset( pool.array<uint8_t>( slot, PRED_MODE ) + row, cu.predMode(), cols );
-    memset( pool.array<uint8_t>( slot, CU_SIZE ) + row, size, cols );
-    memset( pool.array<int8_t>( slot, QP ) + row, cu.qp, cols );
-    memset( flagMap + row, flags | ( y == 0 ? TOP_EDGE : 0 ), cols );
-    flagMap[row] |= LEFT_EDGE;
+    flagMap[first + size_t( y ) * gridWidth] |= LEFT_EDGE;
   }
   if( !cu.rootCbf() )
   {
