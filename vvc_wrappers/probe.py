@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from numpy.typing import NDArray
 
@@ -17,7 +17,7 @@ from codecprior.core.arrays import FRAME_ARRAYS
 from codecprior.core.priors import FramePriors
 from codecprior.core.stream import Box
 from codecprior.errors import ConfigError, TraceError
-from vvc_wrappers.process import Feeder, Process
+from vvc_wrappers.process import Feeder, Process, default_stall_seconds
 from vvc_wrappers.tools import Program, find_probe
 from vvc_wrappers.trace_format import (
     EndEvent,
@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 BitstreamInput = str | Path | Callable[[], Iterable[bytes]] | Iterable[bytes]
 """A file; or pieces of a byte stream, given once or by a function that can give them again."""
 
+
+_SPIN_STALLS: Final = 15
+"""How many stall times of CPU a picture may take: VVdeC without threads runs in circles on some broken streams."""
 
 _FRAME_NAMES = frozenset(spec.name for spec in FRAME_ARRAYS)
 
@@ -167,7 +170,12 @@ class Probe:
             slots = stack.enter_context(closing(_SharedSlots()))
             argv = probe_argv(str(self.program.path), options, slots.memory_fd, slots.child_fd, path)
             process = stack.enter_context(
-                Process(argv, stdin=pieces is not None, pass_fds=(slots.memory_fd, slots.child_fd))
+                Process(
+                    argv,
+                    stdin=pieces is not None,
+                    pass_fds=(slots.memory_fd, slots.child_fd),
+                    cpu_seconds=_SPIN_STALLS * default_stall_seconds(),
+                )
             )
             slots.close_child_end()
             feeder = stack.enter_context(Feeder(process, pieces)) if pieces is not None else None

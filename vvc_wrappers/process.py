@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import select
 import shlex
@@ -81,7 +82,8 @@ class Watchdog:
     """Tells a stalled process from one that is at work.
 
     A process is stalled when it has used no CPU time, children included, while its caller waited ``stall_seconds`` for
-    it without progress. Only waiting counts: create the watchdog, or call :meth:`progress`, when a wait begins.
+    it without progress; or, if that is limited, so much of it that it must run in circles. Only waiting counts: create
+    the watchdog, or call :meth:`progress`, when a wait begins.
 
     Parameters
     ----------
@@ -89,17 +91,26 @@ class Watchdog:
         The process.
     stall_seconds : float
         How long it may do nothing.
+    cpu_seconds : float
+        How much CPU time it may use without progress.
+
+    Attributes
+    ----------
+    spins : bool
+        Whether it is stalled because it has used too much CPU time.
     """
 
-    def __init__(self, pid: int, stall_seconds: float) -> None:
+    def __init__(self, pid: int, stall_seconds: float, cpu_seconds: float = math.inf) -> None:
         self._pid = pid
         self._stall_seconds = stall_seconds
+        self._most_cpu_seconds = cpu_seconds
+        self.spins = False
         self.progress()
 
     def progress(self) -> None:
         """Start to count anew: something came, or the process has a reason to be idle."""
         self._looked_at: float | None = None
-        self._cpu_seconds = 0.0
+        self._cpu_seconds = self._first_cpu_seconds = 0.0
         self._idle_seconds = 0.0
 
     def stalled(self) -> bool:
@@ -112,7 +123,7 @@ class Watchdog:
         """
         now, used = time.monotonic(), _cpu_seconds(self._pid)
         if self._looked_at is None:
-            self._cpu_seconds = used
+            self._cpu_seconds = self._first_cpu_seconds = used
         elif abs(used - self._cpu_seconds) >= _BUSY_CPU_SECONDS:
             self._cpu_seconds = used
             self._idle_seconds = 0.0
@@ -120,7 +131,8 @@ class Watchdog:
             # A parent that was stopped itself (Ctrl-Z) comes back with a long gap, which says nothing about the child.
             self._idle_seconds += min(now - self._looked_at, 2 * _TICK_SECONDS)
         self._looked_at = now
-        return self._idle_seconds >= self._stall_seconds
+        self.spins = used - self._first_cpu_seconds >= self._most_cpu_seconds
+        return self._idle_seconds >= self._stall_seconds or self.spins
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -154,6 +166,8 @@ class Process:
         Descriptors to hand down under the same numbers.
     stall_seconds : float, optional
         How long the program may do nothing while we wait for it; :func:`default_stall_seconds` by default.
+    cpu_seconds : float
+        How much CPU time the program may use while we wait for one read.
 
     Raises
     ------
@@ -169,8 +183,10 @@ class Process:
         output_fd: int = 1,
         pass_fds: Sequence[int] = (),
         stall_seconds: float | None = None,
+        cpu_seconds: float = math.inf,
     ) -> None:
         self.command = tuple(command)
+        self._cpu_seconds = cpu_seconds
         self._stall_seconds = default_stall_seconds() if stall_seconds is None else stall_seconds
         self._popen = _start(_redirected(self.command, output_fd), stdin=stdin, pass_fds=pass_fds)
         self._parent = os.getpid()
@@ -289,15 +305,16 @@ class Process:
         return status
 
     def _wait_until(self, ready: Callable[[float], bool], excused: Callable[[], bool]) -> None:
-        watchdog = Watchdog(self.pid, self._stall_seconds)
+        watchdog = Watchdog(self.pid, self._stall_seconds, self._cpu_seconds)
         while not ready(min(_TICK_SECONDS, self._stall_seconds)):
             if excused():
                 watchdog.progress()
             elif watchdog.stalled():
                 self.kill()
+                idle, busy = f"did nothing for {self._stall_seconds:g}", f"gave nothing for {self._cpu_seconds:g} busy"
                 raise ToolTimeoutError(
-                    f"{Path(self.command[0]).name} did nothing for {self._stall_seconds:g} seconds and was "
-                    "killed; set CODECPRIOR_STALL_SECONDS to wait longer"
+                    f"{Path(self.command[0]).name} {busy if watchdog.spins else idle} seconds and was killed; "
+                    "set CODECPRIOR_STALL_SECONDS to wait longer"
                 )
 
     def _drain_messages(self) -> None:

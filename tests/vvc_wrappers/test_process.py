@@ -232,6 +232,13 @@ def test_busy_program_is_not_stalled() -> None:
         assert read_all(process) == b"done\n"
 
 
+def test_program_that_runs_in_circles_is_stalled() -> None:
+    endless = python("while True: pass")
+    reason = r"gave nothing for 0\.5 busy seconds and was killed"
+    with Process(endless, stall_seconds=5, cpu_seconds=0.5) as process, pytest.raises(ToolTimeoutError, match=reason):
+        process.read()
+
+
 def test_program_with_a_busy_child_is_not_stalled() -> None:
     with Process([*sh('"$@"; true'), "sh", *python(BUSY)], stall_seconds=0.7) as process:
         assert read_all(process) == b"done\n"

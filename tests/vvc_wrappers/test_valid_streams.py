@@ -277,10 +277,14 @@ def test_a_picture_that_lacks_slices_is_no_hang(
     """VVdeC waits for them, also without threads."""
     units = annex_b.nal_units((conformance_dir / "SUBPIC_C_ERICSSON_1.bit").read_bytes())
     slices = [index for index, unit in enumerate(units) if annex_b.is_slice(unit)]
-    for index in (*slices[1:9], slices[-1]):
+    cases = [[*units[:index], *units[index + 1 :]] for index in (*slices[1:9], slices[-1])]
+    first, second = 103, 161  # slices of two pictures
+    swapped = list(units)
+    swapped[first], swapped[second] = units[second], units[first]
+    for case in (*cases, swapped):
         for threads in (0, 8):
             with pytest.raises(BitstreamError, match="broken or truncated"):
-                pictures([*units[:index], *units[index + 1 :]], threads)
+                pictures(case, threads)
 
 
 def test_a_stream_without_a_beginning_says_what_is_missing(
