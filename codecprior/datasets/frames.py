@@ -194,9 +194,7 @@ class DecodedFrames:
     def __init__(self, store: PriorsStore) -> None:
         names = [spec.name for spec in FRAME_ARRAYS if spec.plane in store.stream.planes]
         if not set(names) <= set(store.names):
-            raise ConfigError(
-                f"{store.location}: has no decoded frames; extract with --with-frames, or read the source"
-            )
+            raise ConfigError(f"{store.location}: has no decoded frames; prepare with --with-frames or read the source")
         self._store = store.select(*names)
         self._names = names
         source = store.attributes.get("source", {})

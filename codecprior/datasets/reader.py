@@ -188,7 +188,7 @@ class _Sequence:
         if reverse is None:
             raise ConfigError(
                 f"{self._forward.location}: has no vectors to the next frame, which clips that run backwards and "
-                "backward vectors are made of; extract with --directions both"
+                "backward vectors are made of; prepare with --directions both"
             )
         return reverse
 

@@ -267,11 +267,11 @@ def test_frames_that_do_not_go_with_the_priors_are_named(manifest: Manifest, tmp
 def test_what_a_store_does_not_have_is_refused_with_what_to_do(manifest: Manifest) -> None:
     forwards, backwards = range(4), range(3, -1, -1)
     ClipReader(manifest).read(ClipRequest(sequence=PLAIN, frames=forwards))
-    with pytest.raises(ConfigError, match=r"plain.zarr: .* extract with --directions both"):
+    with pytest.raises(ConfigError, match=r"plain.zarr: .* prepare with --directions both"):
         ClipReader(manifest).read(ClipRequest(sequence=PLAIN, frames=backwards))
-    with pytest.raises(ConfigError, match="extract with --directions both"):
+    with pytest.raises(ConfigError, match="prepare with --directions both"):
         ClipReader(manifest, ReaderConfig(backward=True)).read(ClipRequest(sequence=PLAIN, frames=forwards))
-    with pytest.raises(ConfigError, match=r"plain.zarr: .* extract with --with-frames"):
+    with pytest.raises(ConfigError, match=r"plain.zarr: .* prepare with --with-frames"):
         ClipReader(manifest, ReaderConfig(blurry="decoded")).read(ClipRequest(sequence=PLAIN, frames=forwards))
 
 
