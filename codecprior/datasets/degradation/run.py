@@ -295,7 +295,8 @@ def degrade_in_processes(
             for future in as_completed(jobs_by_future):
                 yield _outcome(future, jobs_by_future[future])
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for future in jobs_by_future:
+                future.cancel()
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
             raise
