@@ -54,7 +54,7 @@ def _parse_frames(_ctx: click.Context, _param: click.Parameter, value: str | Non
 @click.option("--clip", help="cpgd-net: name of the clip. Default: name of the store.")
 @click.option(
     "--digits",
-    type=click.IntRange(1, 12),
+    type=click.IntRange(5, 12),
     default=5,
     show_default=True,
     help="cpgd-net: digits of frame numbers; 8 for its BSD variant.",

@@ -317,14 +317,16 @@ def read_clip_metadata(path: str | os.PathLike[str], clip: str) -> dict[str, Any
     file = Path(path) / f"{clip}.json"
     try:
         metadata: dict[str, Any] = json.loads(file.read_text())
-        version = metadata["version"]
+        if metadata["version"] != _VERSION:
+            raise DatasetError(f"{file} has version {metadata['version']}; this codecprior reads {_VERSION}")
+        bounds = {name: int(metadata[name]) for name in ("first_frame", "last_frame")}
     except FileNotFoundError:
         return None
+    except DatasetError:
+        raise
     except DAMAGED_JSON as error:
         raise DatasetError(f"{file} is damaged ({error!r}); export the clip again") from error
-    if version != _VERSION:
-        raise DatasetError(f"{file} has version {version}; this codecprior reads {_VERSION}")
-    return metadata
+    return {**metadata, **bounds}
 
 
 def clip_files(path: str | os.PathLike[str], clip: str) -> list[Path]:

@@ -22,6 +22,7 @@ from codecprior.interop.common import REVERSE_LEFT_OUT
 from codecprior.interop.convert import arrays_for, hdf5_passes, import_store, num_passes, open_import
 from codecprior.interop.cpgdnet_tree import FRAME_FOLDERS, FramesPolicy, lay_out_frames, write_meta_info
 from codecprior.store import PriorsStore, open_store
+from codecprior.store.bulk import keep_freed_memory
 from codecprior.store.location import Location, is_complete
 from codecprior.store.packed import open_packed, pack_frames
 from codecprior.store.schema import CHECKSUMS_FILE
@@ -178,6 +179,7 @@ def export_dataset(
     DatasetError
         If a CPGD-Net tree would need one name for two clips.
     """
+    keep_freed_memory()
     chosen = chosen_sequences(lines, file_format, split=split)
     if file_format == "cpgd-net":
         several = len({line["split"] for line in chosen}) > 1
@@ -327,6 +329,7 @@ def import_dataset(
     DatasetError, SchemaError
         If the files do not follow the format at all.
     """
+    keep_freed_memory()
     for name in sequences_of(path, file_format):
         store = import_target(output, name, file_format)
         work = partial(_import, Path(path), name, output, store, file_format, overwrite=overwrite)

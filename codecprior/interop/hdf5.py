@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -201,7 +201,7 @@ def _write_pass(
     writer: _ArrayWriter | None = None
     for frame in frames:
         if writer is None:
-            writer = _ArrayWriter(group, frame)
+            writer = _ArrayWriter(group, frame, len(frames) if isinstance(frames, Sized) else None)
             if frame.frame_index:
                 facts["first_frame"] = frame.frame_index
         writer.append(frame)
@@ -228,13 +228,16 @@ def _write_pass(
 class _ArrayWriter:
     """Buffers a shard of frames and appends it to the datasets: HDF5 compresses each chunk once only."""
 
-    def __init__(self, group: h5py.Group, first: FramePriors) -> None:
+    def __init__(self, group: h5py.Group, first: FramePriors, num_frames: int | None) -> None:
         self.stream = first.stream
         self.hidden = False
         mv_dtype = "int16" if first.mv_l0 is None else str(first.mv_l0.dtype)
         layouts = frame_layouts(first.stream, with_frames=first.frame_y is not None, mv_dtype=mv_dtype)
         self._layouts = {name: layout for name, layout in layouts.items() if name in first.arrays()}
-        self._datasets = {name: _create(group, layout, first.stream) for name, layout in self._layouts.items()}
+        self._num_frames = num_frames
+        self._datasets = {
+            name: _create(group, layout, first.stream, num_frames) for name, layout in self._layouts.items()
+        }
         self._buffers = {
             name: np.empty((SHARD_FRAMES, *layout.frame_shape), layout.dtype) for name, layout in self._layouts.items()
         }
@@ -263,7 +266,8 @@ class _ArrayWriter:
     def flush(self) -> None:
         stop = self._written + self._count
         for name, dataset in self._datasets.items():
-            dataset.resize(stop, axis=0)
+            if self._num_frames is None:
+                dataset.resize(stop, axis=0)
             dataset[self._written : stop] = self._buffers[name][: self._count]
         self._written, self._count = stop, 0
 
@@ -281,13 +285,15 @@ def _place(frame: FramePriors, layout: ArrayLayout) -> tuple[slice, slice]:
     return box.plane_slices(frame.stream.subsampling(layout.spec.plane))
 
 
-def _create(group: h5py.Group, layout: ArrayLayout, stream: StreamInfo) -> h5py.Dataset:
+def _create(group: h5py.Group, layout: ArrayLayout, stream: StreamInfo, num_frames: int | None) -> h5py.Dataset:
+    # Of known length where possible: what HDF5 notes of the chunks of a dataset that can grow stays in memory until the
+    # file is closed.
     dataset = group.create_dataset(
         layout.name,
-        shape=(0, *layout.frame_shape),
-        maxshape=(None, *layout.frame_shape),
+        shape=(num_frames or 0, *layout.frame_shape),
+        maxshape=(num_frames, *layout.frame_shape),
         dtype=layout.dtype,
-        chunks=(CHUNK_FRAMES, *layout.tile),
+        chunks=(min(CHUNK_FRAMES, num_frames or CHUNK_FRAMES), *layout.tile),
         fillvalue=layout.spec.fill,
         fletcher32=True,
         **hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.BITSHUFFLE),

@@ -219,3 +219,23 @@ def test_a_damaged_tree_is_refused_before_reading(make_clip, tmp_path, damage, r
     damage(tmp_path)
     with pytest.raises(DatasetError, match=reason):
         read_cpgd_net(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [("[]", "damaged"), ('{"version": 1, "first_frame": "a"}', "damaged"), ('{"version": 2}', "reads 1")],
+)
+def test_metadata_of_something_else_is_refused(make_clip, tmp_path, metadata, reason):
+    export_cpgd_net(make_clip(3), tmp_path, clip="c")
+    (tmp_path / "c.json").write_text(metadata)
+    with pytest.raises(DatasetError, match=reason):
+        read_cpgd_net(tmp_path)
+
+
+def test_a_clip_of_more_files_than_can_be_open_at_once_is_read(make_clip, tmp_path):
+    export_cpgd_net(make_clip(2, coded_size=(8, 8)), tmp_path, clip="c")
+    (tmp_path / "c.json").unlink()
+    for kind in ("MVs", "resi"):
+        for t in range(1, 700):
+            (tmp_path / kind / "c" / f"c_{t:05d}_{t + 1:05d}.npy").hardlink_to(tmp_path / kind / "c/c_00000_00001.npy")
+    assert len(read_cpgd_net(tmp_path)) == 701
