@@ -85,7 +85,7 @@ def export(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Write a store, or a whole prepared dataset, in another tool's format.
+    """Write a store or a dataset in another tool's format.
 
     \b
     blockstat     block statistics text of the VVC reference software; YUView
@@ -234,7 +234,7 @@ def import_(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Write another tool's files as a store, or a whole dataset as stores.
+    """Write another tool's files as stores.
 
     Formats are those of 'codecprior export'. Arrays that the files do not have are filled and named in the store's
     attribute unknown_arrays. Block statistics that the VVC reference software itself printed cannot

@@ -6,7 +6,6 @@ each sequence and appears when the last one is done.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -23,7 +22,7 @@ from codecprior.interop.convert import arrays_for, hdf5_passes, import_store, nu
 from codecprior.interop.cpgdnet_tree import FRAME_FOLDERS, FramesPolicy, lay_out_frames, write_meta_info
 from codecprior.store import PriorsStore, open_store
 from codecprior.store.bulk import keep_freed_memory
-from codecprior.store.location import Location, is_complete
+from codecprior.store.location import Location, is_complete, is_url
 from codecprior.store.packed import open_packed, pack_frames
 from codecprior.store.schema import CHECKSUMS_FILE
 
@@ -52,7 +51,6 @@ Progress = Callable[[int, int], object]
 StartProgress = Callable[[str], Progress]
 """Called with the name of a sequence when it begins."""
 
-
 ManifestLine = Mapping[str, Any]
 """What a line of a manifest says of a sequence (:class:`codecprior.datasets.manifest.ManifestEntry`), as JSON values,
 with local paths or URLs that need no folder to be found."""
@@ -67,7 +65,7 @@ class SequenceOutcome:
     name : str
         ``<split>/<sequence>``, or the name of a clip.
     output : str
-        The store, or the clip or group of the format.
+        The store, the folder of the clip, or the file.
     status : {"written", "skipped", "failed"}
         ``"skipped"``: an earlier run wrote the same.
     num_frames : int
@@ -352,8 +350,9 @@ def _import(
     progress: Progress | None,
 ) -> SequenceOutcome:
     digest = _digest(path, name, file_format)
-    if not overwrite and is_complete(store) and open_store(store).attributes.get(_IMPORT_KEY) == digest:
-        outcome = SequenceOutcome(name=name, output=store, status="skipped", num_frames=len(open_store(store)))
+    before = None if overwrite or not is_complete(store) else open_store(store)
+    if before is not None and before.attributes.get(_IMPORT_KEY) == digest:
+        outcome = SequenceOutcome(name=name, output=store, status="skipped", num_frames=len(before))
     else:
         imported = open_import(path, file_format, clip=name)
         marked = replace(imported, attributes={**imported.attributes, _IMPORT_KEY: digest})
@@ -369,8 +368,8 @@ def _import(
         line["frames"] = f"{output.rstrip('/')}/frames/{name}.zarr"
         if overwrite or not is_complete(line["frames"]):
             pack_frames(line["frames"], frames, num_frames=outcome.num_frames, facts={"sequence": name}, overwrite=True)
-    elif not is_complete(line.get("frames") or ""):
-        line["frames"] = None
+    elif line.get("frames") and not is_url(line["frames"]) and not is_complete(line["frames"]):
+        line["frames"] = None  # they stayed on another machine
     return replace(outcome, line=line)
 
 
@@ -409,6 +408,6 @@ def _digest(path: Path, name: str, file_format: str) -> str:
     if file_format == "cpgd-net":
         from codecprior.interop.cpgdnet import clip_files
 
-        files = [*clip_files(path, name), *path.glob(f"{glob.escape(name)}.json")]
-    facts = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        files = [*clip_files(path, name), path / f"{name}.json"]
+    facts = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
     return hashlib.sha256(json.dumps([name, facts]).encode()).hexdigest()
