@@ -255,12 +255,12 @@ class Cpfp(nn.Module):
         guides = {"forward": forward, "backward": backward}
         paths = {direction: self._path(direction, guides[direction], blurry) for direction in set(self.config.branches)}
         repeat = self.gradient_checkpointing and torch.is_grad_enabled()
-        features = [[self.encoder(frame) for frame in blurry.unbind(1)]]
+        features = [{t: self.encoder(blurry[:, t]) for t in range(length)}]
         states: list[Past | None] = []
         for number, direction in enumerate(self.config.branches):
             order = range(length) if direction == "forward" else range(length - 1, -1, -1)
             past = state[number] if state is not None and direction == "forward" else None
-            found: list[Tensor] = [blurry] * length
+            found: dict[int, Tensor] = {}
             remembered = None
             for t in order:
                 current, *earlier = (each[t] for each in features)
@@ -284,8 +284,10 @@ class Cpfp(nn.Module):
         config = self.config
         if guidance is None:
             raise ConfigError(f"the network has {direction} blocks: give their guidance")
-        height, width = blurry.shape[3:]
-        size = height // config.feature_stride, width // config.feature_stride
+        if guidance.vectors.shape[:2] != blurry.shape[:2]:
+            theirs, ours = (" clips of ".join(map(str, each.shape[:2])) for each in (guidance.vectors, blurry))
+            raise ConfigError(f"{direction} guidance of {theirs} frames does not fit to {ours} frames")
+        size = blurry.shape[3] // config.feature_stride, blurry.shape[4] // config.feature_stride
         vectors = on_grid(guidance.vectors, size) / config.feature_stride
         residual = intra = None
         if config.residual_mask:

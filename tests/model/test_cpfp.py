@@ -335,6 +335,10 @@ def test_what_does_not_fit_is_refused() -> None:
             "the network needs the intra mask; there is none",
             lambda: network(blurry, *(replace(each, intra=None) for each in (forward, backward))),
         ),
+        (
+            "ward guidance of 1 clips of 4 frames does not fit to 1 clips of 3 frames",
+            lambda: network(blurry[:, :3], **guides),
+        ),
         ("keep 5 of 4 frames: use 1 to 4", lambda: network(blurry, **guides, keep=5)),
         ("a grid of 6x4 values does not fit to 4x3 features", lambda: network(blurry[..., :12, :16], **guides)),
     ):
