@@ -1,4 +1,4 @@
-"""Extract priors from a real clip, print what was found and draw it: ``python scripts/demo.py build/demo``."""
+"""Priors of a real clip, drawn, and a training set with priors made of it: ``python scripts/demo.py build/demo``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _clip(name: str) -> Path:
 
 
 def main(folder: Path) -> None:
-    """Write ``bikes.zarr``, ``overview.png`` and ``overlay.mp4`` into the folder."""
+    """Write ``bikes.zarr``, ``overview.png``, ``overlay.mp4``, and a training set ``prepared`` into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     store, overview, overlay = folder / "bikes.zarr", folder / "overview.png", folder / "overlay.mp4"
 
@@ -31,7 +31,11 @@ def main(folder: Path) -> None:
     codecprior("inspect", store)
     codecprior("render", store, "--frame", "75", "-o", overview)
     codecprior("render", store, "-o", overlay)
-    print(f"\nLook at {overview} and {overlay}.")
+    pairs, prepared = folder / "pairs", folder / "prepared"
+    codecprior("synthesize-blur", _clip("bikes.mp4"), "-o", pairs, "--frames", "5")
+    codecprior("dataset", "inspect", pairs)
+    codecprior("prepare", pairs, "-o", prepared, "--frames", "pack")
+    print(f"\nLook at {overview} and {overlay}; {prepared / 'manifest.jsonl'} is ready for training.")
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ def array_metadata(
 
 
 def sharding_codec(
-    inner_chunk: tuple[int, ...], dtype: np.dtype[Any], *, compressor: str, level: int
+    inner_chunk: tuple[int, ...], dtype: np.dtype[Any], *, compressor: str, level: int, shuffle: str = "bitshuffle"
 ) -> dict[str, Any]:
     """Configure a shard of compressed and checksummed inner chunks.
 
@@ -191,9 +191,11 @@ def sharding_codec(
     dtype : numpy.dtype
         Element type.
     compressor : str
-        What Blosc compresses with after its bit shuffle.
+        What Blosc compresses with.
     level : int
         Its level.
+    shuffle : {"bitshuffle", "noshuffle"}
+        What Blosc does to the samples before.
 
     Returns
     -------
@@ -203,7 +205,7 @@ def sharding_codec(
     blosc = {
         "cname": compressor,
         "clevel": level,
-        "shuffle": "bitshuffle",
+        "shuffle": shuffle,
         "typesize": dtype.itemsize,
         "blocksize": _BLOSC_BLOCK_BYTES,
     }
