@@ -77,7 +77,12 @@ LAYOUTS: Final = {
         ),
         Layout(name="bsstnet", tree="{train,test}/{blur,GT}/<sequence>/", sides=(("blur", "GT"),)),
         Layout(name="cdvd-tsp", tree="{train,test}/{blur,gt}/<sequence>/", sides=(("blur", "gt"),)),
-        Layout(name="generic", tree="[{train,test,val}/]{blur,sharp}/<sequence>/", sides=(("blur", "sharp"),)),
+        Layout(
+            name="generic",
+            tree="[{train,test,val}/]{blur,sharp}/<sequence>/",
+            sides=(("blur", "sharp"),),
+            ignored=("motion", "synthesis"),  # what `codecprior synthesize-blur` writes beside the sides
+        ),
     )
 }
 """Every layout by its name.
@@ -268,7 +273,7 @@ def _sides_first(
             _Candidate(name=name, split=its_split, blurry=folder / blurry / name, sharp=folder / sharp / name)
             for name in sorted(names, key=natural_key)
         ]
-    problems += entries_beside(folder, used)
+    problems += entries_beside(folder, [*used, *layout.ignored])
     return candidates
 
 

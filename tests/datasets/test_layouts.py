@@ -282,3 +282,10 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         recognise(tmp_path, "reds")
     with pytest.raises(ConfigError, match="blur 'more': use one of blur, blur_gamma"):
         recognise(tmp_path, blur="more")
+
+
+def test_what_blur_synthesis_writes_beside_the_sides_is_part_of_a_dataset(trees: Any, tmp_path: Path) -> None:
+    root = trees.generic(tmp_path / "pairs")
+    for name in ("motion", "synthesis"):
+        (root / name).mkdir()
+    assert recognise(root).problems == ()
