@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import zip_longest
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,15 +24,18 @@ from numpy.typing import NDArray
 from codecprior.core.priors import Flow
 from codecprior.errors import ConfigError
 
+from .config import Config
 from .metric import FramePair, Metric
 from .metric_fidelity import Psnr, Ssim
 from .metric_niqe import Niqe, NiqeModel
-from .metric_perceptual import BACKBONES, Lpips, LpipsNet, Musiq, default_backbone
+from .metric_perceptual import Lpips, LpipsNet, Musiq, default_backbone
 from .metric_temporal import MotionSource, WarpError
 from .protocols import Protocol
 from .scores import SequenceScores
 
 __all__ = ["METRICS", "MetricsConfig", "OpenedMetrics", "evaluate_sequence", "open_metrics"]
+
+MetricName = Literal["psnr", "ssim", "lpips", "niqe", "musiq", "warp_error"]
 
 METRICS: Final[dict[str, type[Metric]]] = {
     metric.name: metric for metric in (Psnr, Ssim, Lpips, Niqe, Musiq, WarpError)
@@ -41,13 +44,13 @@ METRICS: Final[dict[str, type[Metric]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetricsConfig:
+class MetricsConfig(Config):
     """Which metrics, and the files that some of them need.
 
     Parameters
     ----------
-    metrics : tuple of str
-        Names, of :data:`METRICS`.
+    metrics : tuple of {"psnr", "ssim", "lpips", "niqe", "musiq", "warp_error"}
+        Which ones.
     niqe_model_path : str, optional
         ``niqe_pris_params.npz`` (see :mod:`codecprior.model.metric_niqe`).
     lpips_backbone : {"alex", "vgg", "squeeze"}
@@ -65,30 +68,12 @@ class MetricsConfig:
         If a value is none of these.
     """
 
-    metrics: tuple[str, ...] = tuple(METRICS)
+    metrics: tuple[MetricName, ...] = get_args(MetricName)
     niqe_model_path: str | None = None
     lpips_backbone: LpipsNet = "alex"
     lpips_backbone_path: str | None = None
     musiq_weights_path: str | None = None
     warp_motion: MotionSource = "dis"
-
-    def __post_init__(self) -> None:
-        choices = {"lpips_backbone": tuple(BACKBONES), "warp_motion": get_args(MotionSource)}
-        given = [("metrics", name, tuple(METRICS)) for name in self.metrics]
-        for field, value, accepted in (*given, *((name, getattr(self, name), of) for name, of in choices.items())):
-            if value not in accepted:
-                raise ConfigError(f"{field} {value!r}: use one of {', '.join(accepted)}")
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> MetricsConfig:
-        """Make one of what a YAML file holds; raises ConfigError for unknown keys."""
-        known = {field.name for field in fields(cls)}
-        if unknown := document.keys() - known:
-            raise ConfigError(f"metrics: unknown {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
-        values = dict(document)
-        if "metrics" in values:
-            values["metrics"] = tuple(values["metrics"])
-        return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +112,8 @@ def open_metrics(config: MetricsConfig, device: str = "cpu") -> OpenedMetrics:
     ConfigError
         If a file that is given cannot be used.
     """
-    metrics, unavailable = [], {}
+    metrics: list[Metric] = []
+    unavailable: dict[str, str] = {}
     for name in config.metrics:
         found = _open(name, config, device)
         if isinstance(found, str):

@@ -16,8 +16,10 @@ from codecprior.errors import ConfigError
 from codecprior.media.opening import open_frames
 from codecprior.media.rgb import rgb_frames
 from codecprior.model.metric_fidelity import Psnr, psnr, ssim
+from codecprior.model.metric_temporal import store_motion
 from codecprior.model.metrics import METRICS, MetricsConfig, evaluate_sequence, open_metrics
 from codecprior.model.protocols import PROTOCOLS, Protocol, find_protocol
+from codecprior.store.reader import open_store
 
 PLAIN = find_protocol("plain")
 FIDELITY = open_metrics(MetricsConfig(metrics=("psnr", "ssim"))).metrics
@@ -154,6 +156,18 @@ def test_vectors_come_with_the_frames() -> None:
         evaluate_sequence(frames, frames, PLAIN, opened.metrics, name="walk", motion=motion[:3])
 
 
+def test_a_prepared_sequence_is_measured_with_its_own_vectors(prepared: Path) -> None:
+    blurry, sharp = (rgb_frames(open_frames(prepared / side / "bikes")) for side in ("blurry", "sharp"))
+    motion = store_motion(open_store(prepared / "priors" / "bikes.zarr"))
+    opened = open_metrics(MetricsConfig(metrics=("psnr", "ssim", "warp_error"), warp_motion="mv"))
+    scores = evaluate_sequence(blurry, sharp, PLAIN, opened.metrics, name="bikes", motion=motion)
+    assert scores.frames == range(12)
+    assert 25 < scores.mean("psnr").value < 45
+    assert 0.8 < scores.mean("ssim").value < 1
+    assert 0 < scores.mean("warp_error").value < 0.01
+    assert scores.mean("warp_error").left_out == 1
+
+
 def test_metrics_without_weights_are_unavailable_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,10 +196,13 @@ def test_a_file_that_is_given_must_be_there(field: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"metrics": ["psnr", "vmaf"]}, "metrics 'vmaf': use one of psnr, ssim, lpips, niqe, musiq, warp_error"),
+        (
+            {"metrics": ["psnr", "vmaf"]},
+            r"metrics .*'vmaf'.*: use a list, each one of psnr, ssim, lpips, niqe, musiq, warp_error",
+        ),
         ({"lpips_backbone": "vgg19"}, "lpips_backbone 'vgg19': use one of alex, vgg, squeeze"),
         ({"warp_motion": "raft"}, "warp_motion 'raft': use one of dis, mv"),
-        ({"niqe_model": "x"}, "metrics: unknown niqe_model; known are"),
+        ({"niqe_model": "x"}, "unknown key 'niqe_model'; use metrics, niqe_model_path"),
     ],
 )
 def test_a_configuration_that_means_nothing_is_refused(document: dict[str, Any], message: str) -> None:
@@ -194,7 +211,7 @@ def test_a_configuration_that_means_nothing_is_refused(document: dict[str, Any],
 
 
 def test_every_metric_tells_what_it_does_under_every_protocol() -> None:
-    assert list(METRICS) == list(MetricsConfig().metrics)
+    assert list(METRICS) == list(MetricsConfig().metrics)  # in the same order
     for protocol in PROTOCOLS.values():
         for metric in open_metrics(MetricsConfig()).metrics:
             assert metric.convention(protocol)
