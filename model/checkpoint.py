@@ -1,0 +1,191 @@
+"""Trained networks as files: weights in safetensors that hold their configuration, and the same as YAML for people.
+
+>>> save_checkpoint(run, network, sections)  # doctest: +SKIP
+>>> sections, network = load_checkpoint("runs/cpfp", kind="cpfp")  # doctest: +SKIP
+>>> sections["cpfp"]["channels"]  # doctest: +SKIP
+64
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from codecprior import __version__
+from codecprior.errors import ConfigError
+from codecprior.media.files import written_whole
+
+from .config import CpfpConfig
+from .cpfp import Cpfp
+
+__all__ = [
+    "CONFIG_NAME",
+    "WEIGHTS_NAME",
+    "NetworkKind",
+    "kind_of",
+    "load_checkpoint",
+    "read_sections",
+    "save_checkpoint",
+]
+
+WEIGHTS_NAME: Final = "model.safetensors"
+"""Name of the weights in the folder of a training."""
+CONFIG_NAME: Final = "config.yaml"
+"""Name of the configuration beside them, for people; the weights hold the same."""
+
+NetworkKind = Literal["cpfp", "cpc"]
+"""What is trained: the network of stage 1 or the ControlNet of stage 2; its section in a configuration is named so."""
+
+_STAGES: Final[dict[NetworkKind, str]] = {"cpfp": "stage 1 (cpfp)", "cpc": "stage 2 (cpc)"}
+
+
+def kind_of(sections: Mapping[str, Any]) -> NetworkKind:
+    """Return what a configuration is for.
+
+    Parameters
+    ----------
+    sections : mapping
+        Sections by name.
+
+    Returns
+    -------
+    {"cpfp", "cpc"}
+        The only one of them that is a section.
+
+    Raises
+    ------
+    ConfigError
+        If none or both are.
+    """
+    found = [kind for kind in _STAGES if kind in sections]
+    if len(found) != 1:
+        raise ConfigError(f"sections {', '.join(sections) or 'none'}: there must be one of cpfp and cpc")
+    return found[0]
+
+
+def save_checkpoint(run: Path, network: nn.Module, sections: Mapping[str, Any]) -> None:
+    """Write the weights of a network in place of those that are there, whole or not at all.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        Folder of the training, for :data:`WEIGHTS_NAME` and :data:`CONFIG_NAME`.
+    network : Cpfp or CodingPriorControlNet
+        The network, not wrapped.
+    sections : mapping
+        Its configuration as JSON values; one section is named like its kind.
+
+    Raises
+    ------
+    MediaError
+        If the files cannot be written.
+    """
+    metadata = {"format": "pt", "codecprior": __version__, "config": json.dumps(sections)}
+    if kind_of(sections) == "cpc":  # sizes come from the base, which a configuration only names
+        metadata["network"] = cast(Any, network).to_json_string()
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    with written_whole(run / WEIGHTS_NAME) as partial:
+        save_file(weights, partial, metadata)
+    with written_whole(run / CONFIG_NAME) as partial:
+        partial.write_text(yaml.safe_dump(dict(sections), sort_keys=False), encoding="utf-8")
+
+
+def read_sections(path: Path | str) -> dict[str, Any]:
+    """Read the configuration of a checkpoint without its weights.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder of a training, or a file of weights.
+
+    Returns
+    -------
+    dict
+        Sections by name, as JSON values.
+
+    Raises
+    ------
+    ConfigError
+        If there is no checkpoint.
+    """
+    return cast("dict[str, Any]", json.loads(_metadata(_file(path))["config"]))
+
+
+def load_checkpoint(path: Path | str, kind: NetworkKind | None = None) -> tuple[dict[str, Any], nn.Module]:
+    """Load a trained network.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder of a training, or a file of weights.
+    kind : {"cpfp", "cpc"}, optional
+        What it must be.
+
+    Returns
+    -------
+    sections : dict
+        The configuration that it was trained with, sections by name, as JSON values.
+    network : Cpfp or CodingPriorControlNet
+        On the CPU, in float32, in evaluation mode.
+
+    Raises
+    ------
+    ConfigError
+        If there is no checkpoint, it is of another kind, or weights and configuration do not belong together.
+    """
+    file = _file(path)
+    metadata = _metadata(file)
+    sections: dict[str, Any] = json.loads(metadata["config"])
+    found = kind_of(sections)
+    if kind not in (None, found):
+        raise ConfigError(f"{file}: is a checkpoint of {_STAGES[found]}; give one of {_STAGES[kind]}")
+    weights = load_file(file)
+    with torch.device("meta"):
+        network = _network(found, sections, metadata)
+    expected = {name: value.shape for name, value in network.state_dict().items()}
+    wrong = sorted(
+        name for name in {*expected, *weights} if name not in weights or expected.get(name) != weights[name].shape
+    )
+    if wrong:
+        raise ConfigError(
+            f"{file}: {len(wrong)} tensors do not fit its configuration, such as {wrong[0]}; it was made by codecprior "
+            f"{metadata['codecprior']}, this is {__version__}"
+        )
+    network.load_state_dict(weights, assign=True)
+    return sections, network.eval()
+
+
+def _network(kind: NetworkKind, sections: Mapping[str, Any], metadata: Mapping[str, str]) -> nn.Module:
+    if kind == "cpfp":
+        return Cpfp(CpfpConfig.from_dict(sections["cpfp"]))
+    from .cpc import CodingPriorControlNet  # diffusers takes seconds to import
+
+    return cast(nn.Module, CodingPriorControlNet.from_config(json.loads(metadata["network"])))
+
+
+def _file(path: Path | str) -> Path:
+    file = Path(path)
+    if file.is_dir():
+        file /= WEIGHTS_NAME
+    if not file.is_file():
+        raise ConfigError(f"{file}: no checkpoint here; give a folder that 'codecprior train' wrote, or its weights")
+    return file
+
+
+def _metadata(file: Path) -> dict[str, str]:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata: dict[str, str] = opened.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{file}: is no safetensors file ({error})") from error
+    if not {"codecprior", "config"} <= metadata.keys():
+        raise ConfigError(f"{file}: holds no configuration; give weights that 'codecprior train' wrote")
+    return metadata
