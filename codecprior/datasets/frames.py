@@ -6,7 +6,7 @@ Reading starts at once and goes on while other parts of the clip are read.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import cache
@@ -25,12 +25,12 @@ from codecprior.errors import ConfigError, DatasetError, MediaError
 from codecprior.media.images import decode_picture, read_picture
 from codecprior.media.opening import open_frames
 from codecprior.media.raw import RawFormat
-from codecprior.media.rgb import rgb_frames, yuv_to_rgb
+from codecprior.media.rgb import RGBFrame, rgb_frames, yuv_to_rgb
 from codecprior.store.location import is_url
 from codecprior.store.packed import PackedFrames
 from codecprior.store.reader import PriorsStore
 
-__all__ = ["DecodedFrames", "FrameReader", "PackedSide", "PictureFiles", "RawFrames", "slice_frames"]
+__all__ = ["DecodedFrames", "FrameReader", "PackedSide", "PictureFiles", "RawFrames", "VideoFrames", "slice_frames"]
 
 _MAX_THREADS: Final = 4
 """Pictures of a clip that are decoded side by side: a training has as many workers as it has CPUs for."""
@@ -138,6 +138,52 @@ class RawFrames:
         pictures = rgb_frames(self._source, start=rising.start, stop=rising[-1] + 1)
         clip = np.stack([picture[rows, cols] for picture in islice(pictures, 0, None, rising.step)])
         return clip if rising is frames else clip[::-1]
+
+
+class VideoFrames:
+    """Frames from a video file, which is decoded once as long as each clip begins within the one before it or later.
+
+    The frames of the last clip are kept. A clip that begins earlier lets the video be decoded from its beginning.
+
+    Parameters
+    ----------
+    path : str
+        The video.
+    size : tuple of int
+        Width and height that the frames must have.
+
+    Raises
+    ------
+    MediaError
+        If the file cannot be read.
+    DatasetError
+        If its frames have another size.
+    """
+
+    def __init__(self, path: str, size: tuple[int, int]) -> None:
+        self._source = open_frames(path)
+        _require_size(path, (self._source.info.width, self._source.info.height), size)
+        self._decoded: Iterator[tuple[int, RGBFrame]] = iter(())
+        self._following = 0
+        self._recent: dict[int, RGBFrame] = {}
+
+    def start(self, frames: range, box: Box) -> Callable[[], NDArray[Any]]:
+        """Decode and convert the frames; see :class:`FrameReader`."""
+        return _decoders().submit(self._read, frames, box).result
+
+    def _read(self, frames: range, box: Box) -> NDArray[Any]:
+        first, last = min(frames[0], frames[-1]), max(frames[0], frames[-1])
+        if not self._following or first < min(self._recent, default=self._following):
+            self._decoded, self._following = enumerate(rgb_frames(self._source)), 0
+        self._recent = {index: picture for index, picture in self._recent.items() if index >= first}
+        for index, picture in islice(self._decoded, max(0, last + 1 - self._following)):
+            self._following = index + 1
+            if index >= first:
+                self._recent[index] = picture
+        if self._following <= last:
+            raise DatasetError(f"{self._source.info.path}: has {self._following} frames, the priors have more")
+        rows, cols = box.plane_slices()
+        return np.stack([self._recent[index][rows, cols] for index in frames])
 
 
 class PackedSide:

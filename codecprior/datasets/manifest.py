@@ -41,7 +41,8 @@ class ManifestEntry:
     num_frames : int
         Number of frames, the same on both sides and in the store.
     blurry : tuple of str, or str
-        The degraded side: one picture for each frame in display order, or one raw planar file that holds them all.
+        The degraded side: one picture for each frame in display order, or one file that holds them all: raw planar, or
+        a video, which is read quickly only from its beginning to its end.
     sharp : tuple of str, str or None
         The other side in the same form; None where there is none.
     store : str
@@ -82,7 +83,7 @@ class ManifestEntry:
                 if len(files) != self.num_frames:
                     raise DatasetError(f"{name} names {len(files)} files for {self.num_frames} frames")
             elif not isinstance(files, str) and (files is not None or name == "blurry"):
-                raise DatasetError(f"{name} {files!r}: must be a list of files or the name of one raw file")
+                raise DatasetError(f"{name} {files!r}: must be a list of files or the name of one raw file or video")
         if not isinstance(values["frames"], str | None):
             raise DatasetError(f"frames {self.frames!r}: must be a text or null")
         if not isinstance(values["checks"], Mapping) or not isinstance(values["raw"], Mapping | None):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -23,6 +24,7 @@ from codecprior.datasets.frames import (
     PackedSide,
     PictureFiles,
     RawFrames,
+    VideoFrames,
     slice_frames,
 )
 from codecprior.datasets.geometry import Clip, DirectionPriors
@@ -36,6 +38,7 @@ from codecprior.datasets.normalization import (
 )
 from codecprior.datasets.sampling import ClipRequest
 from codecprior.errors import ConfigError, DatasetError, StoreError
+from codecprior.media.files import kind_of
 from codecprior.store.packed import open_packed
 from codecprior.store.reader import ClipPriors, PriorsStore, open_store
 
@@ -178,6 +181,8 @@ class _Sequence:
         files = getattr(entry, side)
         if entry.frames is not None:
             return PackedSide(open_packed(manifest.resolve(entry.frames)), side, entry.num_frames, self._size)
+        if isinstance(files, str) and kind_of(Path(files)) == "video":
+            return VideoFrames(manifest.resolve(files), self._size)
         if isinstance(files, str):
             return RawFrames(manifest.resolve(files), entry.raw, self._size)
         return PictureFiles([manifest.resolve(file) for file in files], self._size)

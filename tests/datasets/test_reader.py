@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,11 @@ from codecprior.datasets.manifest import Manifest, read_manifest
 from codecprior.datasets.reader import ClipReader, ReaderConfig
 from codecprior.datasets.sampling import ClipRequest, RandomClips
 from codecprior.errors import CodecpriorError, ConfigError, DatasetError, MediaError, StoreError
+from codecprior.media.opening import open_frames
+from codecprior.media.rgb import rgb_frames
 from codecprior.store.packed import pack_frames
 from codecprior.store.writer import StoreWriter
+from codecprior.visualization.output import ClipWriter
 
 MOVING, BIKES, ODD, PLAIN = range(4)
 
@@ -237,6 +241,25 @@ def test_raw_files_and_packed_frames_give_the_same_clips(manifest: Manifest, tmp
     found = ClipReader(raw).read(request)
     assert np.abs(found.blurry.astype(int) - expected.blurry).mean() < 8  # chroma is halved, and the matrix is BT.709
     assert found.blurry.shape == expected.blurry.shape
+
+
+def test_a_video_is_read_in_windows_that_overlap_and_again_from_its_beginning(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    video = tmp_path / "bikes.mp4"
+    whole = ClipReader(manifest).read(ClipRequest(sequence=BIKES, frames=range(12))).blurry
+    for count in (12, 9):
+        with ClipWriter(video, Fraction(25), crf=12) as writer:
+            for picture in whole[:count]:
+                writer.write(picture)
+        changed = entry_changed(manifest, BIKES, blurry=str(video))
+        reader = ClipReader(changed)
+        expected = np.stack(list(rgb_frames(open_frames(video))))
+        for frames in (range(5), range(3, 9), range(8, 9), range(1, 4)):
+            found = reader.read(ClipRequest(sequence=BIKES, frames=frames, crop=(64, 32))).blurry
+            assert np.array_equal(found, expected[frames.start : frames.stop, :32, :64]), frames
+    with pytest.raises(DatasetError, match="has 9 frames, the priors have more"):
+        reader.read(ClipRequest(sequence=BIKES, frames=range(8, 12)))
 
 
 def test_frames_that_do_not_go_with_the_priors_are_named(manifest: Manifest, tmp_path: Path) -> None:
