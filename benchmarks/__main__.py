@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import footprint, loading, storage, tracing
+from benchmarks import footprint, loading, preparation, storage, tracing
 
-BENCHMARKS = {"tracing": tracing.run, "storage": storage.run, "loading": loading.run, "footprint": footprint.run}
+BENCHMARKS = {
+    "tracing": tracing.run,
+    "storage": storage.run,
+    "preparation": preparation.run,
+    "loading": loading.run,
+    "footprint": footprint.run,
+}
 
 
 def main(names: list[str]) -> int:
