@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from codecprior.cli.encoding import raw_format, raw_options
-from codecprior.cli.output import count, report_failures
+from codecprior.cli.output import count, report
 from codecprior.cli.progress import counted, echo, progress_bar
+from codecprior.errors import ExtractionError
 
 if TYPE_CHECKING:
     from codecprior.datasets.degradation.run import DegradationJob, DegradationResult, DegradationSettings
@@ -94,16 +95,7 @@ def degrade(
             click.echo(f"{job.path} -> {job.output}")
             click.echo(f"  {', '.join(map(str, parameters.operations))}")
         return
-    results = []
-    for result in _run(jobs, settings, workers):
-        results.append(result)
-        if result.error is not None:
-            echo(f"Error: {result.error}", err=True)
-        elif not as_json:
-            _print(result)
-    if as_json:
-        click.echo(json.dumps([asdict(result) for result in results], indent=2))
-    ctx.exit(report_failures(results))
+    ctx.exit(report(_run(jobs, settings, workers), _print, as_json=as_json))
 
 
 def _plan(source: Path, output: Path) -> list[DegradationJob]:
@@ -123,16 +115,23 @@ def _facts(job: DegradationJob) -> dict[str, str]:
 
 
 def _run(jobs: list[DegradationJob], settings: DegradationSettings, workers: int | None) -> Iterator[DegradationResult]:
-    from codecprior.datasets.degradation.run import degrade_here, degrade_in_processes
+    from codecprior.datasets.degradation.run import DegradationResult, degrade_here
+    from codecprior.extraction.cluster import each_on_cluster
 
-    if workers:
-        with progress_bar("degrade", "sequence") as progress:
-            yield from counted(degrade_in_processes(jobs, settings, workers), len(jobs), progress)
+    if not workers:
+        for job in jobs:
+            with progress_bar(job.name, "frame") as progress:
+                result = degrade_here(job, settings, progress)
+            yield result
         return
-    for job in jobs:
-        with progress_bar(job.name, "frame") as progress:
-            result = degrade_here(job, settings, progress)
-        yield result
+    with progress_bar("degrade", "sequence") as progress:
+        outcomes = each_on_cluster(partial(degrade_here, settings=settings), jobs, workers=workers)
+        for job, outcome in counted(outcomes, len(jobs), progress):
+            if isinstance(outcome, ExtractionError):
+                reason = f"{job.path}: {outcome}"
+                yield DegradationResult(name=job.name, output=str(job.output), status="failed", error=reason)
+            else:
+                yield outcome
 
 
 def _print(result: DegradationResult) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from codecprior.cli.output import count, report_failures, size
+from codecprior.cli.output import count, report, size
 from codecprior.cli.progress import echo, progress_bar
 from codecprior.errors import ConfigError
 
@@ -176,8 +176,7 @@ def _export_dataset(
         return 0
     with contextlib.ExitStack() as bars:
         done = export_dataset(lines, output, file_format, progress=_bars(bars), **options)
-        outcomes = _collect(done, as_json=as_json)
-    return _finish(outcomes, str(output), "note: ", as_json=as_json)
+        return _report(done, str(output), "note: ", as_json=as_json)
 
 
 def _is_dataset(source: str) -> bool:
@@ -291,9 +290,17 @@ def _import_dataset(path: Path, output: str, file_format: str, *, overwrite: boo
 
     with contextlib.ExitStack() as bars:
         done = import_dataset(path, output, file_format, overwrite=overwrite, progress=_bars(bars))
-        outcomes = _collect(done, as_json=as_json)
-    _add_to_manifest(output, [outcome.line for outcome in outcomes if outcome.line is not None])
-    return _finish(outcomes, output, "note: not known: ", as_json=as_json)
+        return _report(_listed(done, output), output, "note: not known: ", as_json=as_json)
+
+
+def _listed(done: Iterable[SequenceOutcome], output: str) -> Iterator[SequenceOutcome]:
+    """Add what came in to the manifest when all of it has."""
+    lines = []
+    for outcome in done:
+        if outcome.line is not None:
+            lines.append(outcome.line)
+        yield outcome
+    _add_to_manifest(output, lines)
 
 
 def _add_to_manifest(output: str, lines: list[Mapping[str, Any]]) -> None:
@@ -325,29 +332,22 @@ def _bars(bars: contextlib.ExitStack) -> Callable[[str], Callable[[int, int], No
     return begin
 
 
-def _collect(done: Iterable[SequenceOutcome], *, as_json: bool) -> list[SequenceOutcome]:
-    outcomes = []
-    for outcome in done:
-        outcomes.append(outcome)
-        if outcome.error is not None:
-            echo(f"Error: {outcome.error}", err=True)
-        elif not as_json:
-            before = "finished before, " if outcome.status == "skipped" else ""
-            echo(f"{outcome.name}: {before}{count(outcome.num_frames, 'frame')}")
-    return outcomes
+def _report(done: Iterable[SequenceOutcome], output: str, note: str, *, as_json: bool) -> int:
+    """Print results, and what was written and what all sequences lack, and return the exit status."""
 
+    def show(outcome: SequenceOutcome) -> None:
+        before = "finished before, " if outcome.status == "skipped" else ""
+        echo(f"{outcome.name}: {before}{count(outcome.num_frames, 'frame')}")
 
-def _finish(outcomes: list[SequenceOutcome], output: str, note: str, *, as_json: bool) -> int:
-    """Print results, or what was written and what all sequences lack, and return the exit status."""
-    if as_json:
-        click.echo(json.dumps([asdict(replace(outcome, line=None)) for outcome in outcomes], indent=2))
-    else:
+    def summary(outcomes: Sequence[SequenceOutcome]) -> Iterator[str]:
         good = [outcome for outcome in outcomes if outcome.error is None]
         frames = count(sum(outcome.num_frames for outcome in good), "frame")
-        click.echo(f"{output}: {count(len(good), 'sequence')}, {frames}")
-        for sentence in _common_notes(outcomes):
-            click.echo(f"{note}{sentence}")
-    return report_failures(outcomes)
+        yield f"{output}: {count(len(good), 'sequence')}, {frames}"
+        yield from (f"{note}{sentence}" for sentence in _common_notes(outcomes))
+
+    return report(
+        done, show, as_json=as_json, plain=lambda outcome: asdict(replace(outcome, line=None)), summary=summary
+    )
 
 
 def _common_notes(outcomes: Iterable[SequenceOutcome]) -> Iterator[str]:

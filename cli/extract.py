@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,7 +16,7 @@ from codecprior.cli.encoding import (
     raw_options,
     require_one_cluster,
 )
-from codecprior.cli.output import count, report_failures, size
+from codecprior.cli.output import count, report, size
 from codecprior.cli.progress import counted, echo, progress_bar
 
 if TYPE_CHECKING:
@@ -80,16 +79,7 @@ def extract(
         if as_json:
             click.echo(json.dumps([{"input": str(job.sequence.path), "store": job.store} for job in jobs], indent=2))
         return
-    results = []
-    for result in _run(jobs, settings, workers, scheduler):
-        results.append(result)
-        if result.error is not None:
-            echo(f"Error: {result.error}", err=True)
-        elif not as_json:
-            _print(result)
-    if as_json:
-        click.echo(json.dumps([asdict(result) for result in results], indent=2))
-    ctx.exit(report_failures(results))
+    ctx.exit(report(_run(jobs, settings, workers, scheduler), _print, as_json=as_json))
 
 
 def _settings(options: dict[str, Any], workers: int | None) -> ExtractionSettings:

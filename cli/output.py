@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol, TypeVar
 
 import click
 
-__all__ = ["count", "report_failures", "size", "table"]
+from codecprior.cli.progress import echo
+
+__all__ = ["count", "report", "size", "table"]
 
 
 class _Result(Protocol):
@@ -18,6 +22,9 @@ class _Result(Protocol):
 
     @property
     def error(self) -> str | None: ...
+
+
+_R = TypeVar("_R", bound=_Result)
 
 
 def size(num_bytes: float) -> str:
@@ -42,11 +49,46 @@ def table(rows: Iterable[Sequence[str]]) -> list[str]:
     return ["  ".join([*cells, row[-1]]) for cells, row in zip(lined_up, rows, strict=True)]
 
 
-def report_failures(results: Sequence[_Result]) -> int:
-    """List what failed of several sequences once more at the end, and return the exit status."""
-    failed = [result for result in results if result.error is not None]
-    if failed and len(results) > 1:
-        click.echo(f"\n{len(failed)} of {count(len(results), 'sequence')} failed:", err=True)
+def report(
+    results: Iterable[_R],
+    show: Callable[[_R], None],
+    *,
+    as_json: bool,
+    plain: Callable[[_R], dict[str, Any]] = asdict,
+    summary: Callable[[Sequence[_R]], Iterable[str]] = lambda _results: (),
+) -> int:
+    """Print what becomes of sequences: each as it is done, all as JSON or in sum, and what failed once more at the end.
+
+    Parameters
+    ----------
+    results : iterable
+        As they come.
+    show : callable
+        Prints one that did not fail.
+    as_json : bool
+        Whether to print JSON instead of that and of the summary.
+    plain : callable
+        Turns a result into JSON values.
+    summary : callable
+        Gives lines about all results.
+
+    Returns
+    -------
+    int
+        Exit status: 1 if one failed.
+    """
+    finished = []
+    for result in results:
+        finished.append(result)
+        if result.error is not None:
+            echo(f"Error: {result.error}", err=True)
+        elif not as_json:
+            show(result)
+    for line in [json.dumps([plain(each) for each in finished], indent=2)] if as_json else summary(finished):
+        click.echo(line)
+    failed = [result for result in finished if result.error is not None]
+    if failed and len(finished) > 1:
+        click.echo(f"\n{len(failed)} of {count(len(finished), 'sequence')} failed:", err=True)
         for result in failed:
             click.echo(f"  {result.name}: {result.error}", err=True)
     return 1 if failed else 0

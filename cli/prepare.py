@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from codecprior.cli.dataset import layout_options
 from codecprior.cli.encoding import cluster_options, encoder_options, encoder_settings, require_one_cluster
-from codecprior.cli.output import count, report_failures, size, table
+from codecprior.cli.output import count, report, size, table
 from codecprior.cli.progress import counted, echo, progress_bar
 
 if TYPE_CHECKING:
@@ -96,24 +97,14 @@ def prepare(
     if dry_run:
         _print_plan(jobs, as_json=as_json)
         return
-    results = _refused(found)
     with ExitStack() as bars:
         if workers or scheduler:
             total = bars.enter_context(progress_bar("prepare", "sequence"))
             done = counted(run(jobs, settings, workers=workers or 0, scheduler=scheduler), len(jobs), total)
         else:
             done = run(jobs, settings, progress=lambda job: _bar(bars, job))
-        for result in done:
-            results.append(result)
-            if result.error is not None:
-                echo(f"Error: {result.error}", err=True)
-            elif not as_json:
-                _print(result)
-    if as_json:
-        click.echo(json.dumps([_plain(result) for result in results], indent=2))
-    else:
-        click.echo("\n" + "\n".join(_summary(results)))
-    ctx.exit(report_failures(results))
+        results = chain(_refused(found), done)
+        ctx.exit(report(results, _print, as_json=as_json, plain=_plain, summary=_summary))
 
 
 def _settings(options: dict[str, Any], workers: int | None) -> PrepareSettings:
@@ -157,9 +148,6 @@ def _refused(found: Dataset) -> list[PrepareResult]:
     """Return the sequences that are no pairs, which count as failed."""
     from codecprior.extraction.prepare import PrepareResult
 
-    errors = [problem for problem in found.problems if problem.severity == "error"]
-    for problem in errors:
-        echo(f"Error: {problem}", err=True)
     return [
         PrepareResult(
             name=(problem.path if problem.path.is_dir() else problem.path.parent).name,
@@ -168,7 +156,8 @@ def _refused(found: Dataset) -> list[PrepareResult]:
             error=str(problem),
             cause=problem.kind,
         )
-        for problem in errors
+        for problem in found.problems
+        if problem.severity == "error"
     ]
 
 
@@ -187,12 +176,13 @@ def _plain(result: PrepareResult) -> dict[str, Any]:
     return {**values, "store": entry and entry["store"], "checks": entry and entry["checks"]}
 
 
-def _summary(results: list[PrepareResult]) -> Iterator[str]:
+def _summary(results: Sequence[PrepareResult]) -> Iterator[str]:
     """Sequences, frames, speed and size by split, then failures by cause."""
     by_split: dict[str, list[PrepareResult]] = defaultdict(list)
     for result in results:
         if result.status != "failed":
             by_split[result.split].append(result)
+    yield ""
     rows = [("split", "sequences", "frames", "bytes/frame", "frames/s", "skipped")]
     for split, those in sorted(by_split.items()):
         made = [result for result in those if result.status == "prepared"]

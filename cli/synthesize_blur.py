@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -14,9 +14,9 @@ import click
 from click.core import ParameterSource
 
 from codecprior.cli.encoding import frame_size, raw_format
-from codecprior.cli.output import count, report_failures
+from codecprior.cli.output import count, report
 from codecprior.cli.progress import counted, echo, progress_bar
-from codecprior.errors import DatasetError, ExtractionError
+from codecprior.errors import DatasetError, ExtractionError, failure_reason
 
 if TYPE_CHECKING:
     from codecprior.datasets.blur import BlurSettings
@@ -192,16 +192,7 @@ def synthesize_blur(
         planned = [{"input": str(job.path), **task.outcome(job)} for job in jobs]
         click.echo(json.dumps(planned, indent=2) if as_json else "\n".join(map(_line, planned)))
         return
-    results = []
-    for result in _run(task, jobs, workers):
-        results.append(result)
-        if result.error is not None:
-            echo(f"Error: {result.error}", err=True)
-        elif not as_json:
-            _print(result)
-    if as_json:
-        click.echo(json.dumps([asdict(result) for result in results], indent=2))
-    ctx.exit(report_failures(results))
+    ctx.exit(report(_run(task, jobs, workers), _print, as_json=as_json))
 
 
 @dataclass(frozen=True)
@@ -293,8 +284,6 @@ def _attempted(folders: SequenceFolders, path: Path, work: Callable[[], Synthesi
 
 
 def _failed(folders: SequenceFolders, path: Path, error: Exception) -> SynthesisResult:
-    from codecprior.extraction.run import failure_reason
-
     return folders.result("failed", error=failure_reason(error, path))
 
 

@@ -27,6 +27,8 @@ and exits with 1.
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Sequence
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "ToolVersionError",
     "TraceError",
     "UnsupportedStreamError",
+    "failure_reason",
 ]
 
 
@@ -143,3 +146,28 @@ class DatasetError(CodecpriorError, ValueError):
 
 class ConfigError(CodecpriorError, ValueError):
     """An option or a configuration value is out of range."""
+
+
+def failure_reason(error: Exception, path: str | os.PathLike[str]) -> str:
+    """Say in one line why a sequence failed; what nobody foresaw is logged with its traceback.
+
+    Parameters
+    ----------
+    error : Exception
+        What was raised, while it is handled.
+    path : path-like
+        The sequence, for errors that do not name it.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    if isinstance(error, ToolError):  # names the program, but not what it was run on
+        return f"{path}: {error}"
+    if isinstance(error, CodecpriorError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or path}: {error.strerror or error}"
+    logging.getLogger(__name__).error("%s", path, exc_info=error)
+    return f"{path}: unexpected {type(error).__name__}: {error}; please report it"

@@ -19,10 +19,9 @@ from codecprior.datasets.degradation.run import DegradationJob, DegradationSetti
 from codecprior.datasets.layouts import Dataset
 from codecprior.datasets.manifest import MANIFEST_NAME, ManifestEntry, read_manifest, relative_path, write_manifest
 from codecprior.datasets.pairing import FrameFiles, SequencePair
-from codecprior.errors import ConfigError, DatasetError, ExtractionError, MediaError
+from codecprior.errors import ConfigError, DatasetError, ExtractionError, MediaError, failure_reason
 from codecprior.extraction.cluster import each_on_cluster
 from codecprior.extraction.discover import SequenceInput
-from codecprior.extraction.run import failure_reason
 from codecprior.extraction.sequence import ExtractionSettings, Progress, extract_sequence
 from codecprior.media.files import natural_key
 from codecprior.media.folders import folder_written_whole

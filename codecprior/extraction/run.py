@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,15 +9,13 @@ from pathlib import Path
 
 from fsspec.core import url_to_fs
 
-from codecprior.errors import CodecpriorError, ConfigError, ExtractionError, ToolError
+from codecprior.errors import ConfigError, ExtractionError, failure_reason
 from codecprior.extraction.cluster import each_on_cluster
 from codecprior.extraction.discover import SequenceInput, discover
 from codecprior.extraction.sequence import ExtractionSettings, Progress, SequenceResult, extract_sequence
 from codecprior.store.location import is_url
 
-__all__ = ["Job", "extract_here", "extract_on_cluster", "failure_reason", "plan"]
-
-_logger = logging.getLogger(__name__)
+__all__ = ["Job", "extract_here", "extract_on_cluster", "plan"]
 
 
 @dataclass(frozen=True)
@@ -107,31 +104,6 @@ def extract_here(job: Job, settings: ExtractionSettings, progress: Progress | No
         return extract_sequence(job.sequence, job.store, settings, progress)
     except Exception as error:  # one sequence must not take the others with it
         return _failed(job, failure_reason(error, job.sequence.path))
-
-
-def failure_reason(error: Exception, path: Path) -> str:
-    """Say in one line why a sequence failed; what nobody foresaw is logged with its traceback.
-
-    Parameters
-    ----------
-    error : Exception
-        What was raised, while it is handled.
-    path : Path
-        The sequence, for errors that do not name it.
-
-    Returns
-    -------
-    str
-        One line.
-    """
-    if isinstance(error, ToolError):  # names the program, but not what it was run on
-        return f"{path}: {error}"
-    if isinstance(error, CodecpriorError):
-        return str(error)
-    if isinstance(error, OSError):
-        return f"{error.filename or path}: {error.strerror or error}"
-    _logger.error("%s", path, exc_info=error)
-    return f"{path}: unexpected {type(error).__name__}: {error}; please report it"
 
 
 def extract_on_cluster(

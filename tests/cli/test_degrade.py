@@ -109,8 +109,9 @@ def test_ctrl_c_leaves_no_process_and_no_half_folder_and_the_next_run_goes_on(
     assert errors.strip().splitlines() == [
         "Interrupted. Finished work is kept; run the same command again to continue."
     ]
-    assert not (tmp_path / "lq" / "bikes").exists()
+    # A worker may finish what it has begun; what it has not, is not there.
+    finished = (tmp_path / "lq" / "bikes").exists()
     done = cli(*command)
     assert "short: finished before, 6 frames" in done.stdout
-    assert "bikes: 250 frames" in done.stdout
+    assert f"bikes: {'finished before, ' if finished else ''}250 frames" in done.stdout
     assert sorted(path.name for path in (tmp_path / "lq").iterdir()) == ["bikes", "short"]

@@ -2,18 +2,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import signal
 import subprocess
 import sys
-import threading
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import psutil
 import pytest
 
 from codecprior.datasets.degradation.clip import degrade_frames, draw
@@ -25,10 +22,10 @@ from codecprior.datasets.degradation.run import (
     check_outputs,
     clip_parameters,
     degrade_here,
-    degrade_in_processes,
     degrade_sequence,
 )
 from codecprior.errors import DatasetError, MediaError
+from codecprior.extraction.cluster import each_on_cluster
 from codecprior.media import RawFormat, open_frames
 from codecprior.media.rgb import rgb_frames
 
@@ -175,7 +172,9 @@ def test_two_processes_give_the_bytes_of_one_and_a_bad_sequence_fails_alone(tiny
         return [job(path, tmp_path / output / path.name, path.name) for path in paths]
 
     alone = [degrade_here(each, _settings()) for each in jobs("one")]
-    results = sorted(degrade_in_processes(jobs("two"), _settings(threads=2), 2), key=lambda result: result.name)
+    degrade = partial(degrade_here, settings=_settings(threads=2))
+    outcomes = [outcome for _, outcome in each_on_cluster(degrade, jobs("two"), workers=2)]
+    results = sorted(outcomes, key=lambda result: result.name)
     assert [result.status for result in alone] == [result.status for result in results]
     assert [result.status for result in results] == ["degraded", "failed", "degraded"]
     assert "2.png" in str(results[1].error)
@@ -203,32 +202,6 @@ degrade_sequence(job, DegradationSettings(recipe=load_recipe("codeformer")), pro
     assert names(tmp_path) == ["clip", "out"]
     degrade_sequence(job(path, tmp_path / "whole"), _settings())
     assert content(output) == content(tmp_path / "whole")
-
-
-def test_a_process_that_is_killed_fails_its_sequence_in_one_line(clips: Path, tmp_path: Path) -> None:
-    def kill_once_it_writes() -> None:
-        while not (tmp_path / ".out.partial").exists():
-            time.sleep(0.02)
-        for process in psutil.Process().children():
-            if "spawn_main" in " ".join(process.cmdline()):
-                process.kill()
-
-    killer = threading.Thread(target=kill_once_it_writes)
-    killer.start()
-    (result,) = degrade_in_processes([job(clips / "bikes.mp4", tmp_path / "out")], _settings(), 1)
-    killer.join()
-    assert result.status == "failed"
-    assert "bikes.mp4: its process died" in str(result.error)
-    assert "\n" not in str(result.error)
-
-
-def test_processes_end_with_whoever_loses_interest(tiny: Any, clips: Path, tmp_path: Path) -> None:
-    short = job(tiny.pictures(tmp_path / "clip"), tmp_path / "a")
-    results = degrade_in_processes([short, job(clips / "bikes.mp4", tmp_path / "b")], _settings(), 2)
-    assert next(results).name == "clip"
-    results.close()
-    assert not multiprocessing.active_children()
-    assert not (tmp_path / "b").exists()
 
 
 @pytest.mark.slow

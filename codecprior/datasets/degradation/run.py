@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
-import multiprocessing
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import repeat
@@ -23,7 +19,7 @@ import numpy as np
 from codecprior import __version__
 from codecprior.datasets.degradation.clip import ClipParameters, degrade_frames, draw
 from codecprior.datasets.degradation.recipe import Recipe
-from codecprior.errors import CodecpriorError, DatasetError
+from codecprior.errors import DatasetError, failure_reason
 from codecprior.media.images import list_images
 from codecprior.media.opening import open_frames
 from codecprior.media.picture_files import PictureWriter
@@ -39,7 +35,6 @@ __all__ = [
     "check_outputs",
     "clip_parameters",
     "degrade_here",
-    "degrade_in_processes",
     "degrade_sequence",
 ]
 
@@ -51,8 +46,6 @@ _IDENTITY: Final = ("source", "recipe", "seed", "name", "extension", "size", "op
 
 Progress = Callable[[int, int | None], None]
 """Called with the number of frames done and the total, None where it is unknown."""
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,64 +251,10 @@ def degrade_here(
     """
     try:
         return degrade_sequence(job, settings, progress)
-    except CodecpriorError as error:
-        reason = str(error)
-    except OSError as error:
-        reason = f"{error.filename or job.path}: {error.strerror or error}"
-    except Exception as error:  # a bug in one sequence must not take the others with it
-        _logger.exception("%s", job.name)
-        reason = f"{job.path}: unexpected {type(error).__name__}: {error}; please report it"
-    return _failed(job, reason)
-
-
-def degrade_in_processes(
-    jobs: Sequence[DegradationJob], settings: DegradationSettings, workers: int
-) -> Iterator[DegradationResult]:
-    """Degrade sequences side by side.
-
-    Parameters
-    ----------
-    jobs : sequence of DegradationJob
-        What to degrade and where to.
-    settings : DegradationSettings
-        How; ``threads`` is what each process uses.
-    workers : int
-        Number of processes.
-
-    Yields
-    ------
-    DegradationResult
-        As they finish. A sequence whose process is killed fails, and so do those that were not begun then.
-    """
-    others = set(multiprocessing.active_children())
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), spawn, initializer=_leave_interrupts) as pool:
-        jobs_by_future = {pool.submit(degrade_here, job, settings): job for job in jobs}
-        try:
-            for future in as_completed(jobs_by_future):
-                yield _outcome(future, jobs_by_future[future])
-        except BaseException:
-            for future in jobs_by_future:
-                future.cancel()
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
-            raise
-
-
-def _leave_interrupts() -> None:
-    """Ignore Ctrl-C, which a terminal sends to all processes: the one that started this one ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _outcome(future: Future[DegradationResult], job: DegradationJob) -> DegradationResult:
-    try:
-        return future.result()
-    except Exception as error:  # its process died
-        return _failed(job, f"{job.path}: its process died ({error}); is there enough memory?")
-
-
-def _failed(job: DegradationJob, reason: str) -> DegradationResult:
-    return DegradationResult(name=job.name, output=str(job.output), status="failed", error=reason)
+    except Exception as error:  # one sequence must not take the others with it
+        return DegradationResult(
+            name=job.name, output=str(job.output), status="failed", error=failure_reason(error, job.path)
+        )
 
 
 def _draw(source: FrameSource, job: DegradationJob, settings: DegradationSettings) -> ClipParameters:
