@@ -26,6 +26,8 @@ _COMMANDS: Final = {
     "prepare": "prepare:prepare",
     "degrade": "degrade:degrade",
     "synthesize-blur": "synthesize_blur:synthesize_blur",
+    "deblur": "deblur:deblur",
+    "evaluate": "evaluate:evaluate",
     "doctor": "doctor:doctor",
 }
 

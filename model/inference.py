@@ -203,7 +203,8 @@ def _padded(planes: Tensor) -> Tensor:
     right, bottom = -width % CELL, -height % CELL
     if not right and not bottom:
         return planes
-    return F.pad(planes.flatten(0, 1), (0, right, 0, bottom), mode="replicate").unflatten(0, planes.shape[:2])
+    padded = F.pad(planes.flatten(0, 1), (0, right, 0, bottom), mode="replicate")
+    return padded.view(*planes.shape[:2], *padded.shape[1:])
 
 
 def _tiles(length: int, config: ChunkConfig) -> list[slice]:

@@ -26,7 +26,10 @@ from .paper import PAPER_DATASETS, comparison_table, paper_title
 from .protocols import Protocol
 from .scores import Mean, SequenceScores, total_mean
 
-__all__ = ["Results", "write_results"]
+__all__ = ["BLURRY_INPUT", "Results", "write_results"]
+
+BLURRY_INPUT: Final = "Blurry input"
+"""What the baseline is called."""
 
 _LINE: Final = 100
 """Characters of a line of text; tables are narrower."""
@@ -50,6 +53,8 @@ class Results:
         Facts of the evaluation as JSON values, such as checkpoint and manifest.
     dataset : {"gopro", "dvd"}, optional
         The dataset of the paper that the sequences are of: its rows stand in the table, those of both if not given.
+    blurry : sequence of SequenceScores
+        Scores of the blurry input in the same order, for a row and columns of their own; none if empty.
 
     Raises
     ------
@@ -63,6 +68,7 @@ class Results:
     method: str
     run: Mapping[str, Any]
     dataset: str | None = None
+    blurry: Sequence[SequenceScores] = ()
 
     def __post_init__(self) -> None:
         if self.dataset is not None and self.dataset not in PAPER_DATASETS:
@@ -75,7 +81,14 @@ class Results:
 
     def totals(self) -> dict[str, Mean]:
         """Return the mean over everything by name of the metric, for those that ran."""
-        return {metric.name: total_mean(self.sequences, metric.name, self.protocol) for metric in self.opened.metrics}
+        return self._means(self.sequences)
+
+    def blurry_totals(self) -> dict[str, Mean]:
+        """Return the same of the blurry input; empty where it was not measured."""
+        return self._means(self.blurry) if self.blurry else {}
+
+    def _means(self, sequences: Sequence[SequenceScores]) -> dict[str, Mean]:
+        return {metric.name: total_mean(sequences, metric.name, self.protocol) for metric in self.opened.metrics}
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values: what ``metrics.json`` holds."""
@@ -99,6 +112,8 @@ class Results:
             "num_frames": self.num_frames,
             "total": {name: _mean_values(mean) for name, mean in self.totals().items()},
             "sequences": [_sequence_values(each) for each in self.sequences],
+            "blurry_total": {name: _mean_values(mean) for name, mean in self.blurry_totals().items()},
+            "blurry_sequences": [_sequence_values(each) for each in self.blurry],
         }
 
 
@@ -159,18 +174,24 @@ def _number(value: float) -> float | str | None:
 
 def _frame_rows(results: Results) -> Iterator[list[str]]:
     names = [metric.name for metric in results.opened.metrics]
-    yield ["sequence", "frame", *names]
-    for each in results.sequences:
+    yield ["sequence", "frame", *names, *(f"blurry_{name}" for name in names if results.blurry)]
+    for each, *blurry in _side_by_side(results):
         for place, frame in enumerate(each.frames):
-            yield [each.sequence, str(frame), *(_field(float(each.scores[name][place])) for name in names)]
+            scores = (float(side.scores[name][place]) for side in (each, *blurry) for name in names)
+            yield [each.sequence, str(frame), *map(_field, scores)]
 
 
 def _sequence_rows(results: Results) -> Iterator[list[str]]:
     names = [metric.name for metric in results.opened.metrics]
-    yield ["sequence", "frames", "width", "height", *names]
-    for each in results.sequences:
-        means = (_field(each.mean(name).value) for name in names)
+    yield ["sequence", "frames", "width", "height", *names, *(f"blurry_{name}" for name in names if results.blurry)]
+    for each, *blurry in _side_by_side(results):
+        means = (_field(side.mean(name).value) for side in (each, *blurry) for name in names)
         yield [each.sequence, str(len(each.frames)), *map(str, each.size), *means]
+
+
+def _side_by_side(results: Results) -> Iterator[tuple[SequenceScores, ...]]:
+    """Give the scores of each sequence, with those of its blurry input where there are any."""
+    return zip(results.sequences, *([results.blurry] if results.blurry else []), strict=True)
 
 
 def _csv(rows: Iterable[list[str]]) -> str:
@@ -194,6 +215,8 @@ def _report(results: Results) -> Iterator[str]:
         return [_cell(values.get(metric.name, math.nan), metric) for metric in columns]
 
     rows = [[f"**{results.method}**", *cells({name: mean.value for name, mean in totals.items()})]]
+    if blurry := results.blurry_totals():
+        rows.append([BLURRY_INPUT, *cells({name: mean.value for name, mean in blurry.items()})])
     for dataset in [results.dataset] if results.dataset else PAPER_DATASETS:
         for method, numbers in comparison_table(dataset).items():
             rows.append([f"{PAPER_DATASETS[dataset]}: {method}*", *cells(numbers)])

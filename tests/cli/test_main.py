@@ -23,6 +23,8 @@ COMMANDS = [
     "prepare",
     "degrade",
     "synthesize-blur",
+    "deblur",
+    "evaluate",
     "doctor",
 ]
 

@@ -1,0 +1,285 @@
+"""Checkpoints to what makes blurry clips sharp: stage 1 alone, or both stages.
+
+>>> deblurrer = load_deblurrer("runs/cpfp")  # doctest: +SKIP
+>>> reader = ClipReader(read_manifest("prepared"), deblurrer.reader_config())  # doctest: +SKIP
+>>> next(deblurrer.frames(reader, 0)).shape  # doctest: +SKIP
+(720, 1280, 3)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from codecprior.datasets.reader import ClipReader, ReaderConfig
+from codecprior.errors import ConfigError
+from codecprior.media.files import sha256_file
+
+from .checkpoint import WEIGHTS_NAME, kind_of, load_checkpoint, read_sections
+from .cpfp import Cpfp
+from .inference import Chunk, ChunkConfig, Stage1
+from .training_config import DataConfig
+
+if TYPE_CHECKING:
+    from .cpc_config import CpcConfig, SamplingConfig
+    from .stable_diffusion import StableDiffusion
+
+__all__ = ["Deblurrer", "Stage2", "eight_bit", "load_deblurrer"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stage2:
+    """The networks of stage 2.
+
+    Parameters
+    ----------
+    base : StableDiffusion
+        The frozen networks, on their device.
+    controlnet : CodingPriorControlNet
+        The trained network, on the same device.
+    config : CpcConfig
+        How priors come in.
+    sampling : SamplingConfig
+        How frames are generated.
+    """
+
+    base: StableDiffusion
+    controlnet: nn.Module
+    config: CpcConfig
+    sampling: SamplingConfig
+
+    def generate(self, chunk: Chunk, index: int) -> Tensor:
+        """Generate one frame of a chunk.
+
+        Parameters
+        ----------
+        chunk : Chunk
+            Frames of stage 1 and their priors.
+        index : int
+            Position in the chunk.
+
+        Returns
+        -------
+        Tensor, shape (3, H, W), float32
+            R'G'B', 0 to 1.
+        """
+        from .diffusion import generate  # diffusers takes seconds to import
+
+        one = slice(index, index + 1)
+        frames = generate(
+            self.base,
+            self.controlnet,
+            stage1=chunk.frames[one],
+            mv=chunk.sample["mv_forward"][one],
+            residual=chunk.sample["residual"][one],
+            cpc=self.config,
+            sampling=self.sampling,
+            frame_indices=chunk.sample["frame_indices"][one].tolist(),
+        )
+        return frames[0]
+
+
+class Deblurrer:
+    """Makes the sequences of a manifest sharp, one frame after the other.
+
+    Parameters
+    ----------
+    stage1 : Stage1
+        Restores clips.
+    data : DataConfig
+        How frames and priors are read.
+    stage2 : Stage2, optional
+        Generates details.
+    facts : mapping
+        What the outputs depend on, as JSON values: digests of checkpoints, configurations.
+    """
+
+    def __init__(
+        self, stage1: Stage1, data: DataConfig, stage2: Stage2 | None = None, *, facts: Mapping[str, Any]
+    ) -> None:
+        self.facts = facts
+        self.data = data
+        self._stage1 = stage1
+        self._stage2 = stage2
+
+    @property
+    def device(self) -> torch.device:
+        """Where networks run."""
+        return torch.device(self._stage1.device)
+
+    @property
+    def backward(self) -> bool:
+        """Whether stores need the pass over the time-reversed sequence."""
+        return "backward" in self._stage1.network.config.branches
+
+    def reader_config(self, *, sharp: bool = False, blurry: Literal["source", "decoded"] | None = None) -> ReaderConfig:
+        """Return what to read of each clip.
+
+        Parameters
+        ----------
+        sharp : bool
+            Whether to read sharp frames, too.
+        blurry : {"source", "decoded"}, optional
+            Where blurry frames come from; by default where they came from in training.
+
+        Returns
+        -------
+        ReaderConfig
+            For the reader that is given to :meth:`frames`.
+        """
+        data = self.data if blurry is None else DataConfig.from_dict({**self.data.to_dict(), "blurry": blurry})
+        channels = self._stage1.network.config.residual_channels
+        return data.reader(channels, backward=self.backward, sharp=sharp)
+
+    def frames(self, reader: ClipReader, sequence: int) -> Iterator[NDArray[np.uint8]]:
+        """Make one sequence sharp.
+
+        Parameters
+        ----------
+        reader : ClipReader
+            Reads what :meth:`reader_config` says.
+        sequence : int
+            Position of the sequence in the reader's manifest.
+
+        Yields
+        ------
+        ndarray, shape (H, W, 3), uint8
+            R'G'B' of each frame.
+
+        Raises
+        ------
+        CodecpriorError
+            If frames or priors cannot be read, or are not what the networks take.
+        """
+        for chunk in self._stage1.restore(reader, sequence):
+            for index, frame in enumerate(chunk.frames):
+                yield eight_bit(frame if self._stage2 is None else self._stage2.generate(chunk, index))
+
+
+def eight_bit(frame: Tensor) -> NDArray[np.uint8]:
+    """Turn a frame of a network into one for a file.
+
+    Parameters
+    ----------
+    frame : Tensor, shape (3, H, W)
+        R'G'B', 0 to 1.
+
+    Returns
+    -------
+    ndarray, shape (H, W, 3), uint8
+        Rounded, contiguous.
+    """
+    if not bool(torch.isfinite(frame).all()):
+        raise ConfigError("the network returns values that are no finite numbers; train it again, or use another one")
+    rounded = (frame.clamp(0, 1) * 255).round().to(torch.uint8)
+    return np.ascontiguousarray(rounded.movedim(0, -1).cpu().numpy())
+
+
+def load_deblurrer(
+    checkpoint: str | Path,
+    *,
+    stage: Literal[1, 2] | None = None,
+    stage1: str | Path | None = None,
+    base: str | None = None,
+    chunks: ChunkConfig | None = None,
+    sampling: Mapping[str, Any] | None = None,
+    device: str | None = None,
+) -> Deblurrer:
+    """Load trained networks.
+
+    Parameters
+    ----------
+    checkpoint : path-like
+        Folder that a training wrote, or a file of weights, of either stage.
+    stage : {1, 2}, optional
+        Last stage that runs; by default that of the checkpoint.
+    stage1 : path-like, optional
+        Checkpoint of stage 1, for one of stage 2.
+    base : str, optional
+        Where the frozen base of stage 2 is, if not where it was in training.
+    chunks : ChunkConfig, optional
+        How much is in memory at a time.
+    sampling : mapping, optional
+        Fields of the checkpoint's :class:`~codecprior.model.cpc_config.SamplingConfig` to replace.
+    device : str, optional
+        Where networks run; by default on the first GPU, if there is one.
+
+    Returns
+    -------
+    Deblurrer
+        Ready to use.
+
+    Raises
+    ------
+    ConfigError
+        If a checkpoint is none, of the wrong stage or missing, the base has no weights, or there is no such device.
+    """
+    where = _device(device)
+    sections, first = read_sections(checkpoint), checkpoint
+    trained = 1 if kind_of(sections) == "cpfp" else 2
+    last = stage or trained
+    if last > trained:
+        raise ConfigError(f"{checkpoint}: is a checkpoint of stage 1; give one of stage 2, or use stage 1 only")
+    if trained == 2:
+        first = _stage1_of(sections, checkpoint, stage1)
+    chunks = chunks or ChunkConfig()
+    first_sections, network = load_checkpoint(first, "cpfp")
+    facts = {"stage": last, "stage1": _digest(first), "chunks": chunks.to_dict()}
+    restoration = Stage1(cast(Cpfp, network.to(where)), chunks, where)
+    data = DataConfig.from_dict(first_sections.get("data", {}))
+    if last == 1:
+        return Deblurrer(restoration, data, facts=facts)
+    second = _load_stage2(checkpoint, base, sampling or {}, where)
+    planes = second.config.residual_channels, restoration.network.config.residual_channels
+    if planes[0] != planes[1] or _priors(sections) != _priors(first_sections):
+        raise ConfigError(
+            f"{checkpoint}: was trained on other priors than {first}; give the stage 1 that it belongs to"
+        )
+    facts |= {"stage2": _digest(checkpoint), "cpc": second.config.to_dict(), "sampling": second.sampling.to_dict()}
+    return Deblurrer(restoration, data, second, facts=facts)
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device {name!r}: cannot be used ({reason}); use cpu, or cuda where there is a GPU"
+        ) from error
+
+
+def _stage1_of(sections: Mapping[str, Any], checkpoint: str | Path, stage1: str | Path | None) -> str | Path:
+    if stage1 is None:
+        raise ConfigError(f"{checkpoint}: is a checkpoint of stage 2; give that of stage 1, too")
+    return stage1
+
+
+def _priors(sections: Mapping[str, Any]) -> tuple[str, str]:
+    data = DataConfig.from_dict(sections.get("data", {}))
+    return data.vectors, data.residual
+
+
+def _load_stage2(checkpoint: str | Path, base: str | None, changes: Mapping[str, Any], device: torch.device) -> Stage2:
+    from .cpc_config import CpcConfig, SamplingConfig
+    from .stable_diffusion import load_stable_diffusion
+
+    sections, controlnet = load_checkpoint(checkpoint, "cpc")
+    config = CpcConfig.from_dict({**sections["cpc"], **({} if base is None else {"base_path": base})})
+    sampling = SamplingConfig.from_dict({**sections.get("sampling", {}), **changes})
+    frozen = load_stable_diffusion(config).to(device)
+    return Stage2(base=frozen, controlnet=controlnet.to(device), config=config, sampling=sampling)
+
+
+def _digest(checkpoint: str | Path) -> str:
+    path = Path(checkpoint)
+    return sha256_file(path / WEIGHTS_NAME if path.is_dir() else path)

@@ -1,0 +1,249 @@
+"""``codecprior deblur`` from what people have to sharp videos and frames, by small networks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import psutil
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+from torch import nn
+
+from codecprior.cli.main import main
+from codecprior.media.images import list_images, read_picture
+from codecprior.model.checkpoint import save_checkpoint
+from codecprior.model.config import CpfpConfig
+from codecprior.model.cpfp import Cpfp
+
+SECTIONS: dict[str, Any] = {
+    "cpfp": {
+        "branches": ["forward"],
+        "feature_stride": 2,
+        "channels": 8,
+        "deform_groups": 2,
+        "encoder_blocks": 0,
+        "fusion_blocks": 0,
+        "reconstruction_blocks": 0,
+        "upsampling_channels": 8,
+    }
+}
+FAST = ("--threads", 1)
+
+
+def checkpoint(folder: Path, *, branches: tuple[str, ...] = ("forward",), identity: bool = True) -> Path:
+    """Save a network that changes nothing, or one that changes a little."""
+    sections = {"cpfp": {**SECTIONS["cpfp"], "branches": list(branches)}}
+    torch.manual_seed(1)
+    network = Cpfp(CpfpConfig.from_dict(sections["cpfp"]))
+    last = network.reconstruction[-1]
+    assert isinstance(last, nn.Conv2d)
+    with torch.no_grad():
+        for parameter in last.parameters():
+            parameter.mul_(0 if identity else 0.05)
+    save_checkpoint(folder, network, sections)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("run") / "same")
+
+
+def run_here(*arguments: object) -> Result:
+    """Run a command in this process, where torch is imported already."""
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+def deblurred(*arguments: object) -> Result:
+    """Run ``codecprior deblur``, which must succeed."""
+    result = run_here("deblur", *arguments, *FAST)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+def failed(*arguments: object) -> str:
+    """Run ``codecprior deblur``, which must fail, and return its one line of error."""
+    result = run_here("deblur", *arguments)
+    (line,) = result.stderr.splitlines()
+    assert result.exit_code == 1
+    return line.removeprefix("Error: ")
+
+
+def pictures(folder: Path) -> list[NDArray[np.uint8]]:
+    return [read_picture(file) for file in list_images(folder)]
+
+
+def video(path: Path) -> list[NDArray[np.uint8]]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+
+
+def error(one: list[NDArray[np.uint8]], other: list[NDArray[np.uint8]]) -> float:
+    return float(np.mean([cv2.absdiff(a, b) for a, b in zip(one, other, strict=True)]))
+
+
+def test_frames_become_frames_of_the_same_names(cli: Any, tiny: Any, run: Path, tmp_path: Path) -> None:
+    frames = tiny.pictures(tmp_path / "clip", 7, size=(93, 71))
+    done = cli("deblur", frames, "-o", tmp_path / "out", "--checkpoint", run, "--chunk", 3, *FAST)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{tmp_path}/out: 7 frames, ")
+    assert [file.name for file in list_images(tmp_path / "out")] == [f"{index}.png" for index in range(7)]
+    assert all(map(np.array_equal, pictures(tmp_path / "out"), pictures(frames)))  # a network that changes nothing
+    record = json.loads((tmp_path / "out" / "deblur.json").read_text())
+    assert record["num_frames"] == 7
+    assert record["facts"]["networks"]["chunks"]["chunk_frames"] == 3
+    assert not [path for path in tmp_path.iterdir() if path.name not in ("clip", "out")]
+
+
+def test_a_video_becomes_a_video(tiny: Any, run: Path, tmp_path: Path) -> None:
+    clip = tiny.mp4(tmp_path / "clip.mp4", range(12))
+    done = deblurred(clip, "-o", tmp_path / "out.mp4", "--checkpoint", run, "--chunk", 5, "--json")
+    (result,) = json.loads(done.stdout)
+    assert (result["status"], result["num_frames"], result["error"]) == ("deblurred", 12, None)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.average_rate) == ("h264", 25)
+    assert error(video(tmp_path / "out.mp4"), video(clip)) < 3
+    assert json.loads((tmp_path / "out.mp4.json").read_text())["facts"]["crf"] == 14
+
+
+def test_raw_files_stores_and_coded_streams_are_taken(tiny: Any, run: Path, tmp_path: Path) -> None:
+    raw = tiny.yuv(tmp_path / "clip_176x144_25.yuv", 5)
+    unnamed = tiny.yuv(tmp_path / "clip.yuv", 5)
+    assert run_here("extract", raw, "-o", tmp_path / "clip.zarr", "--with-frames", *FAST).exit_code == 0
+    inputs = {
+        "named": (raw,),
+        "unnamed": (unnamed, "--size", "176x144"),
+        "store": (tmp_path / "clip.zarr", "--frames", unnamed, "--size", "176x144"),
+        "stored": (tmp_path / "clip.zarr",),
+        "coded": (shutil.move(tmp_path / "clip.266", tmp_path / "coded.266"),),
+    }
+    outputs = {}
+    for name, arguments in inputs.items():
+        deblurred(*arguments, "-o", tmp_path / name, "--checkpoint", run)
+        outputs[name] = pictures(tmp_path / name)
+    for name in ("unnamed", "store"):
+        assert error(outputs[name], outputs["named"]) == 0
+    assert 0 < error(outputs["stored"], outputs["named"]) < 6  # as decoded
+    assert error(outputs["coded"], outputs["stored"]) == 0
+
+
+def test_backward_blocks_get_the_pass_over_the_reversed_clip(tiny: Any, tmp_path: Path) -> None:
+    both = checkpoint(tmp_path / "both", branches=("backward", "forward"), identity=False)
+    frames = tiny.pictures(tmp_path / "clip", 6)
+    for name, overlap in (("whole", 6), ("cut", 0)):
+        chunks = ("--chunk", 2, "--overlap", overlap)
+        deblurred(frames, "-o", tmp_path / name, "--checkpoint", both, *chunks)
+    assert 0 < error(pictures(tmp_path / "whole"), pictures(tmp_path / "cut")) < 20
+    assert run_here("encode", frames, "-o", tmp_path / "clip.266").exit_code == 0
+    message = failed(tmp_path / "clip.266", "-o", tmp_path / "out", "--checkpoint", both)
+    assert message.endswith("whose vectors a coded stream does not have; decode it and give its frames")
+
+
+def test_a_dataset_is_continued_and_one_bad_sequence_fails_alone(tiny: Any, run: Path, tmp_path: Path) -> None:
+    for name in ("a", "b", "deep/c"):
+        tiny.pictures(tmp_path / "data" / name, 3)
+    broken = tmp_path / "data" / "b" / "1.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:100])
+    arguments = ("deblur", tmp_path / "data", "-o", tmp_path / "out", "--checkpoint", run, "--video", *FAST)
+    planned = run_here(*arguments, "--dry-run").stdout.splitlines()
+    assert planned[2] == f"{tmp_path}/data/deep/c -> {tmp_path}/out/deep/c.mp4"
+    assert not (tmp_path / "out").exists()
+    done = run_here(*arguments)
+    assert done.exit_code == 1
+    assert str(broken) in done.stderr
+    assert "1 of 3 sequences failed" in done.stderr
+    broken.write_bytes(whole)
+    again = json.loads(run_here(*arguments, "--json").stdout)
+    assert [(each["name"], each["status"]) for each in again] == [
+        ("a", "skipped"),
+        ("b", "deblurred"),
+        ("deep/c", "skipped"),
+    ]
+
+
+def test_outputs_of_something_else_are_kept_until_overwritten(tiny: Any, run: Path, tmp_path: Path) -> None:
+    frames = tiny.pictures(tmp_path / "clip", 3)
+    deblurred(frames, "-o", tmp_path / "out", "--checkpoint", run)
+    other = checkpoint(tmp_path / "other", identity=False)
+    changed = (frames, "-o", tmp_path / "out", "--checkpoint", other)
+    assert failed(*changed) == (
+        f"{tmp_path}/out: exists and was made from something else; use --overwrite to replace it, or another -o"
+    )
+    assert error(pictures(tmp_path / "out"), pictures(frames)) == 0
+    deblurred(*changed, "--overwrite")
+    assert error(pictures(tmp_path / "out"), pictures(frames)) > 0
+
+
+def test_kept_priors_are_used_again(tiny: Any, run: Path, tmp_path: Path) -> None:
+    frames = tiny.pictures(tmp_path / "clip", 3)
+    options = ("--checkpoint", run, "--keep-priors", tmp_path / "priors")
+    deblurred(frames, "-o", tmp_path / "one", *options)
+    store = tmp_path / "priors" / "clip.zarr" / "zarr.json"
+    before = store.stat().st_mtime_ns
+    deblurred(frames, "-o", tmp_path / "two", *options)
+    assert store.stat().st_mtime_ns == before
+
+
+def test_a_run_that_is_interrupted_leaves_nothing(cli: Any, tiny: Any, run: Path, tmp_path: Path) -> None:
+    clip = tiny.y4m(tmp_path / "clip.y4m", frames=tiny.frames * 20)
+    staging = tmp_path / "tmp"
+    staging.mkdir()
+    cli.environment["TMPDIR"] = str(staging)
+    process = cli.start("deblur", clip, "-o", tmp_path / "out.mp4", "--checkpoint", run, "--chunk", 1, *FAST)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".out.mp4.*")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.y4m", "tmp"}
+    assert not list(staging.iterdir())
+    process.communicate()
+
+
+def test_bad_input_is_one_clear_line(tiny: Any, run: Path, tmp_path: Path) -> None:
+    frames = tiny.pictures(tmp_path / "clip", 2)
+    assert failed(frames, "-o", tmp_path / "out", "--checkpoint", tmp_path).startswith(
+        f"{tmp_path}/model.safetensors: no checkpoint here"
+    )
+    options = ("-o", tmp_path / "out", "--checkpoint", run)
+    assert "is a checkpoint of stage 1" in failed(frames, *options, "--stage", 2)
+    assert "device 'tpu9': cannot be used" in failed(frames, *options, "--device", "tpu9")
+    assert "no such file or folder" in failed(tmp_path / "nothing", *options)
+    assert "lies in" in failed(frames, "-o", frames / "out", "--checkpoint", run)
+    assert "--frames is for priors stores" in failed(frames, *options, "--frames", frames)
+    assert run_here("extract", frames, "-o", tmp_path / "clip.zarr", *FAST).exit_code == 0
+    assert "has no decoded frames" in failed(tmp_path / "clip.zarr", *options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_length_of_a_clip(cli: Any, tiny: Any, run: Path, tmp_path: Path) -> None:
+    peaks = {}
+    for count in (50, 200):
+        clip = tiny.y4m(tmp_path / f"{count}.y4m", frames=(tiny.frames * 10)[:count])
+        process = cli.start("deblur", clip, "-o", tmp_path / f"{count}.mp4", "--checkpoint", run, *FAST)
+        peak, watched = 0, psutil.Process(process.pid)
+        while process.poll() is None:
+            try:
+                peak = max(peak, watched.memory_info().rss)
+            except psutil.Error:
+                break
+            time.sleep(0.01)
+        process.communicate()
+        assert process.returncode == 0
+        peaks[count] = peak
+    assert peaks[200] < peaks[50] + 30e6
