@@ -12,21 +12,26 @@ Lin et al., DiffBIR: Toward Blind Image Restoration with Generative Diffusion Pr
 from __future__ import annotations
 
 import inspect
-from typing import ClassVar, Final, Literal, cast
+from typing import ClassVar, Final, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
-from diffusers.models.controlnets.controlnet import ControlNetOutput
 from torch import Tensor, nn
 
 from codecprior.errors import ConfigError
 
 from .cpc_config import CpcConfig
 
-__all__ = ["CodingPriorAttention", "CodingPriorControlNet", "coding_prior_planes", "controlnet_from_unet"]
+__all__ = [
+    "CodingPriorAttention",
+    "CodingPriorControlNet",
+    "ControlResiduals",
+    "coding_prior_planes",
+    "controlnet_from_unet",
+]
 
 _PER_LATENT: Final = 8
 """Samples from one latent to the next."""
@@ -126,6 +131,21 @@ class _TextAttention:
         return cast(Tensor, self._process(attn, hidden_states, encoder_hidden_states, attention_mask))
 
 
+class ControlResiduals(NamedTuple):
+    """What is added to features of the base; accelerate can turn it to float32, unlike diffusers' output class.
+
+    Parameters
+    ----------
+    skips : tuple of Tensor
+        For each skip from the encoder to the decoder, first one first: twelve for Stable Diffusion 2.x.
+    middle : Tensor
+        For the middle block.
+    """
+
+    skips: tuple[Tensor, ...]
+    middle: Tensor
+
+
 class CodingPriorControlNet(ControlNetModel):  # type: ignore[misc]  # mypy does not look into diffusers
     """CPControlNet: what V, R and the latents of stage 1 add to the frozen base at each of its skips.
 
@@ -199,7 +219,7 @@ class CodingPriorControlNet(ControlNetModel):  # type: ignore[misc]  # mypy does
         *,
         coding_priors: Tensor | None = None,
         strength: float = 1.0,
-    ) -> ControlNetOutput:
+    ) -> ControlResiduals:
         """Return what the base adds to its skips and to its middle.
 
         Parameters
@@ -219,8 +239,8 @@ class CodingPriorControlNet(ControlNetModel):  # type: ignore[misc]  # mypy does
 
         Returns
         -------
-        ControlNetOutput
-            ``down_block_res_samples``, twelve tensors, and ``mid_block_res_sample``.
+        ControlResiduals
+            Of the size of the features that they are added to.
 
         Raises
         ------
@@ -241,12 +261,12 @@ class CodingPriorControlNet(ControlNetModel):  # type: ignore[misc]  # mypy does
         features, outputs = self.down_blocks[-1](features, embedding)
         skips += outputs
         features = self.mid_block(features, embedding, encoder_hidden_states, cross_attention_kwargs=attention)
-        return ControlNetOutput(
-            down_block_res_samples=tuple(
+        return ControlResiduals(
+            skips=tuple(
                 strength * convolution(skip)
                 for convolution, skip in zip(self.controlnet_down_blocks, skips, strict=True)
             ),
-            mid_block_res_sample=strength * self.controlnet_mid_block(features),
+            middle=strength * self.controlnet_mid_block(features),
         )
 
     def _pyramid(self, planes: Tensor) -> tuple[Tensor, ...]:

@@ -100,8 +100,8 @@ def predict_noise(
         sample.to(frozen),
         timestep,
         text.to(frozen),
-        down_block_additional_residuals=tuple(each.to(frozen) for each in control.down_block_res_samples),
-        mid_block_additional_residual=control.mid_block_res_sample.to(frozen),
+        down_block_additional_residuals=tuple(each.to(frozen) for each in control.skips),
+        mid_block_additional_residual=control.middle.to(frozen),
     ).sample
     return cast(Tensor, noise.float())
 
