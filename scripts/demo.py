@@ -32,7 +32,7 @@ def main(folder: Path) -> None:
     codecprior("render", store, "--frame", "75", "-o", overview)
     codecprior("render", store, "-o", overlay)
     pairs, prepared = folder / "pairs", folder / "prepared"
-    codecprior("synthesize-blur", _clip("bikes.mp4"), "-o", pairs, "--frames", "5")
+    codecprior("synthesize-blur", _clip("bikes.mp4"), "-o", pairs, "--frames", "5", "--interpolate", "4")
     codecprior("dataset", "inspect", pairs)
     codecprior("prepare", pairs, "-o", prepared, "--frames", "pack")
     print(f"\nLook at {overview} and {overlay}; {prepared / 'manifest.jsonl'} is ready for training.")
