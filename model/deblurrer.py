@@ -228,7 +228,9 @@ def load_deblurrer(
     if last > trained:
         raise ConfigError(f"{checkpoint}: is a checkpoint of stage 1; give one of stage 2, or use stage 1 only")
     if trained == 2:
-        first = _stage1_of(sections, checkpoint, stage1)
+        if stage1 is None:
+            raise ConfigError(f"{checkpoint}: is a checkpoint of stage 2; give that of stage 1, too (--stage1)")
+        first = stage1
     chunks = chunks or ChunkConfig()
     first_sections, network = load_checkpoint(first, "cpfp")
     facts = {"stage": last, "stage1": _digest(first), "chunks": chunks.to_dict()}
@@ -258,15 +260,10 @@ def _device(name: str | None) -> torch.device:
         ) from error
 
 
-def _stage1_of(sections: Mapping[str, Any], checkpoint: str | Path, stage1: str | Path | None) -> str | Path:
-    if stage1 is None:
-        raise ConfigError(f"{checkpoint}: is a checkpoint of stage 2; give that of stage 1, too")
-    return stage1
-
-
-def _priors(sections: Mapping[str, Any]) -> tuple[str, str]:
-    data = DataConfig.from_dict(sections.get("data", {}))
-    return data.vectors, data.residual
+def _priors(sections: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return how the priors that a network was trained on were read."""
+    data = {**DataConfig().to_dict(), **sections.get("data", {})}
+    return data["vectors"], data["residual"]
 
 
 def _load_stage2(checkpoint: str | Path, base: str | None, changes: Mapping[str, Any], device: torch.device) -> Stage2:

@@ -21,7 +21,7 @@ from torch import nn
 
 from codecprior.cli.main import main
 from codecprior.media.images import list_images, read_picture
-from codecprior.model.checkpoint import save_checkpoint
+from codecprior.model.checkpoint import load_checkpoint, save_checkpoint
 from codecprior.model.config import CpfpConfig
 from codecprior.model.cpfp import Cpfp
 
@@ -194,6 +194,63 @@ def test_kept_priors_are_used_again(tiny: Any, run: Path, tmp_path: Path) -> Non
     before = store.stat().st_mtime_ns
     deblurred(frames, "-o", tmp_path / "two", *options)
     assert store.stat().st_mtime_ns == before
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoint of stage 2 on a tiny random base, whose control does something."""
+    from codecprior.model.cpc import controlnet_from_unet
+    from codecprior.model.cpc_config import CpcConfig
+    from codecprior.model.stable_diffusion import load_stable_diffusion
+
+    config = CpcConfig(base="tiny", init="unet")
+    torch.manual_seed(2)
+    network = controlnet_from_unet(load_stable_diffusion(config).unet, config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    folder = tmp_path_factory.mktemp("second")
+    save_checkpoint(folder, network, {"cpc": config.to_dict(), "sampling": {"num_steps": 3}})
+    return folder
+
+
+def test_both_stages_generate_details_with_the_colours_of_stage_1(
+    tiny: Any, run: Path, second: Path, tmp_path: Path
+) -> None:
+    frames = tiny.pictures(tmp_path / "clip", 4, size=(93, 71))
+    shutil.copy(frames / "0.png", frames / "1.png")
+    outputs = {}
+    for name, options in {
+        "plain": (),
+        "in chunks": ("--chunk", 3),
+        "first stage": ("--stage", 1),
+        "same noise": ("--noise", "clip"),
+        "own colours": ("--no-color-fix",),
+        "another seed": ("--seed", 5),
+    }.items():
+        deblurred(frames, "-o", tmp_path / name, "--checkpoint", second, "--stage1", run, *options)
+        outputs[name] = pictures(tmp_path / name)
+    assert error(outputs["first stage"], pictures(frames)) == 0
+    assert error(outputs["plain"], pictures(frames)) > 1
+    assert error(outputs["plain"], outputs["in chunks"]) < 0.01
+    assert error(outputs["plain"], outputs["another seed"]) > 0.1
+    blurred = {name: [cv2.GaussianBlur(each, (0, 0), 16) for each in shown] for name, shown in outputs.items()}
+    assert error(blurred["plain"], blurred["first stage"]) < 0.3 * error(blurred["own colours"], blurred["first stage"])
+    # The first two frames are the same, but for their vectors.
+    still, moving = (error([shown[0]], [shown[1]]) for shown in (outputs["same noise"], outputs["plain"]))
+    assert still < 0.5 * moving
+
+
+def test_what_stage_2_lacks_is_one_clear_line(tiny: Any, run: Path, second: Path, tmp_path: Path) -> None:
+    frames = tiny.pictures(tmp_path / "clip", 1)
+    options = (frames, "-o", tmp_path / "out", "--checkpoint")
+    assert failed(*options, second).endswith("is a checkpoint of stage 2; give that of stage 1, too (--stage1)")
+    assert "is a checkpoint of stage 2 (cpc)" in failed(*options, second, "--stage1", second)
+    sections, network = load_checkpoint(second)
+    save_checkpoint(tmp_path / "large", network, {"cpc": {**sections["cpc"], "base": "sd21"}})
+    assert "base sd21 has no weights: set base_path" in failed(*options, tmp_path / "large", "--stage1", run)
+    save_checkpoint(tmp_path / "signed", network, {**sections, "data": {"residual": "signed"}})
+    assert "was trained on other priors" in failed(*options, tmp_path / "signed", "--stage1", run)
 
 
 def test_a_run_that_is_interrupted_leaves_nothing(cli: Any, tiny: Any, run: Path, tmp_path: Path) -> None:
