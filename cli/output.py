@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import click
 
@@ -15,7 +15,9 @@ __all__ = ["count", "report", "size", "table"]
 
 
 class _Result(Protocol):
-    """What became of one of several sequences; an error is one line."""
+    """What became of one of several sequences, a dataclass; an error is one line."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def name(self) -> str: ...
@@ -54,7 +56,7 @@ def report(
     show: Callable[[_R], None],
     *,
     as_json: bool,
-    plain: Callable[[_R], dict[str, Any]] = asdict,
+    plain: Callable[[_R], dict[str, Any]] | None = None,
     summary: Callable[[Sequence[_R]], Iterable[str]] = lambda _results: (),
 ) -> int:
     """Print what becomes of sequences: each as it is done, all as JSON or in sum, and what failed once more at the end.
@@ -67,8 +69,8 @@ def report(
         Prints one that did not fail.
     as_json : bool
         Whether to print JSON instead of that and of the summary.
-    plain : callable
-        Turns a result into JSON values.
+    plain : callable, optional
+        Turns a result into JSON values; all its fields if not given.
     summary : callable
         Gives lines about all results.
 
@@ -84,8 +86,11 @@ def report(
             echo(f"Error: {result.error}", err=True)
         elif not as_json:
             show(result)
-    for line in [json.dumps([plain(each) for each in finished], indent=2)] if as_json else summary(finished):
-        click.echo(line)
+    if as_json:
+        click.echo(json.dumps([plain(each) if plain else asdict(each) for each in finished], indent=2))
+    else:
+        for line in summary(finished):
+            click.echo(line)
     failed = [result for result in finished if result.error is not None]
     if failed and len(finished) > 1:
         click.echo(f"\n{len(failed)} of {count(len(finished), 'sequence')} failed:", err=True)
