@@ -280,6 +280,11 @@ def _from_diffusers(path: str, tokenizer_path: str | None) -> StableDiffusion:
         raise ConfigError(f"base_path {path!r}: predicts {predicts}; use the 512-base, which predicts noise")
     if not unet.config.use_linear_projection or unet.config.cross_attention_dim != text_encoder.config.hidden_size:
         raise ConfigError(f"base_path {path!r}: is no Stable Diffusion 2.x; {_MIRRORS}")
+    tokenizer = (
+        _tokenizer("tokenizer_path", tokenizer_path, "", text_encoder)
+        if tokenizer_path
+        else _tokenizer("base_path", path, "tokenizer", text_encoder)
+    )
     return StableDiffusion(unet=unet, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer)
 
 
@@ -296,15 +301,26 @@ def _from_file(path: str, tokenizer_path: str | None) -> StableDiffusion:
     checkpoint = read_checkpoint(path)
     with torch.device("meta"):
         unet, vae = UNet2DConditionModel(**_UNET), AutoencoderKL(**_VAE)
-        text_encoder = CLIPTextModel(CLIPTextConfig(**_TEXT))
+    text_encoder = CLIPTextModel(CLIPTextConfig(**_TEXT))  # has a buffer that no checkpoint holds
     load_unet(unet, checkpoint, path)
     load_vae(vae, checkpoint, path)
     load_text_encoder(text_encoder, checkpoint, path)
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(tokenizer_path) if tokenizer_path else None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"tokenizer_path {tokenizer_path!r}: cannot be loaded ({error})") from error
+    tokenizer = _tokenizer("tokenizer_path", tokenizer_path, "", text_encoder) if tokenizer_path else None
     return StableDiffusion(unet=unet, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer)
+
+
+def _tokenizer(field: str, path: str, subfolder: str, text_encoder: CLIPTextModel) -> CLIPTokenizer:
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(path, subfolder=subfolder)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{field} {path!r}: cannot be loaded ({' '.join(str(error).split())})") from error
+    # Where there is no vocabulary, transformers makes one of two tokens.
+    if len(tokenizer) != text_encoder.config.vocab_size:
+        raise ConfigError(
+            f"{field} {path!r}: has a tokenizer of {len(tokenizer)} tokens; the text encoder takes those of CLIP, "
+            f"{text_encoder.config.vocab_size}"
+        )
+    return tokenizer
 
 
 def _tiny() -> StableDiffusion:
