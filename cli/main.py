@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "prepare": "prepare:prepare",
     "degrade": "degrade:degrade",
     "synthesize-blur": "synthesize_blur:synthesize_blur",
+    "train": "train:train",
     "deblur": "deblur:deblur",
     "evaluate": "evaluate:evaluate",
     "doctor": "doctor:doctor",

@@ -26,7 +26,7 @@ import yaml
 from codecprior.datasets.holes import HolePolicy
 from codecprior.errors import ConfigError
 
-__all__ = ["PRESETS", "AlignmentConfig", "Config", "CpfpConfig", "load_preset"]
+__all__ = ["PRESETS", "AlignmentConfig", "Config", "CpfpConfig", "load_preset", "overridden"]
 
 _FOLDER: Final = resources.files(__package__) / "configs"
 _EXTENSION: Final = ".yaml"
@@ -269,6 +269,47 @@ def load_preset(preset: str | Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: has no sections; see the presets {', '.join(PRESETS)}")
     return document
+
+
+def overridden(sections: Mapping[str, Any], assignment: str) -> dict[str, Any]:
+    """Replace one value of a configuration.
+
+    >>> overridden({"cpfp": {"channels": 64}}, "cpfp.channels=32")
+    {'cpfp': {'channels': 32}}
+
+    Parameters
+    ----------
+    sections : mapping
+        Sections by name, as plain values.
+    assignment : str
+        Names down to the value, joined by dots, ``=`` and the value as YAML has it.
+
+    Returns
+    -------
+    dict
+        The sections with this value; whether it is accepted is for :meth:`Config.from_dict` to say.
+
+    Raises
+    ------
+    ConfigError
+        If it is no assignment, or leads through something that is no section.
+    """
+    path, equals, text = assignment.partition("=")
+    *parents, name = path.strip().split(".")
+    if not equals or not parents or not all((*parents, name)):
+        raise ConfigError(f"{assignment!r} sets nothing; write it as section.name=value, such as cpfp.channels=32")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{assignment!r}: the value is no YAML ({' '.join(str(error).split())})") from error
+    result = inner = dict(sections)
+    for parent in parents:
+        below = inner.get(parent, {})
+        if not isinstance(below, Mapping):
+            raise ConfigError(f"{assignment!r}: {parent} is a value, no section")
+        inner[parent] = inner = dict(below)
+    inner[name] = value
+    return result
 
 
 def _parsed(value: Any, hint: Any) -> Any:

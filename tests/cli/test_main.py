@@ -23,6 +23,7 @@ COMMANDS = [
     "prepare",
     "degrade",
     "synthesize-blur",
+    "train",
     "deblur",
     "evaluate",
     "doctor",

@@ -1,0 +1,166 @@
+"""``codecprior train``: a configuration and a prepared dataset to a trained network."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .output import count
+from .progress import echo, progress_bar
+
+if TYPE_CHECKING:
+    from codecprior.datasets.manifest import Manifest
+    from codecprior.model.training import StepReport, TrainingResult
+    from codecprior.model.training_config import Phase1Config
+
+__all__ = ["train"]
+
+
+@click.command(short_help="Train a network on a prepared dataset.")
+@click.option("--config", "preset", metavar="PRESET|FILE", required=True, help="Such as cpfp or cpfp-tiny, or YAML.")
+@click.option(
+    "--data",
+    metavar="MANIFEST",
+    required=True,
+    help="manifest.jsonl of 'codecprior prepare', or its folder.",
+)
+@click.option(
+    "-o", "--output", "run", metavar="RUN", type=click.Path(path_type=Path), required=True, help="Folder to write."
+)
+@click.option(
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Value in place of the configuration's; as often as needed.",
+)
+@click.option(
+    "--max-steps",
+    metavar="N",
+    type=click.IntRange(1),
+    help="End after N steps, counted from the very start; --resume goes on.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the last state in RUN.")
+@click.option("--dry-run", is_flag=True, help="Print the configuration and the data, and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def train(
+    *,
+    preset: str,
+    data: str,
+    run: Path,
+    assignments: tuple[str, ...],
+    max_steps: int | None,
+    resume: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Train a network on a prepared dataset.
+
+    RUN/model.safetensors is the result, at any time of the training; RUN/config.yaml all settings; RUN/samples what
+    validations look like; RUN/logs is for TensorBoard. A training that was interrupted goes on with the same command
+    and --resume, and comes to the same weights. On several GPUs: 'accelerate launch -m codecprior.cli train ...'.
+
+    \b
+    codecprior train --config cpfp --data gopro-priors -o runs/cpfp
+    codecprior train --config cpfp --data gopro-priors -o runs/cpfp --resume
+    codecprior train --config cpfp-tiny --data gopro-priors -o runs/tiny \\
+      --set training.steps=500 --set validation.split=test
+    codecprior train --config cpfp --data gopro-priors -o runs/cpfp --dry-run
+    """
+    from codecprior.datasets.manifest import read_manifest
+    from codecprior.model.training_config import training_config
+
+    config, manifest = training_config(preset, assignments), read_manifest(data)
+    if dry_run:
+        _print_plan(config, manifest, as_json=as_json)
+        return
+    from codecprior.model.training import train as run_training
+
+    with _noted_interrupts() as interrupted, progress_bar("train", "step") as progress:
+        result = run_training(
+            config,
+            manifest,
+            run,
+            max_steps=max_steps,
+            resume=resume,
+            report=None if as_json else _print_report,
+            progress=progress,
+            should_stop=interrupted,
+        )
+    click.echo(json.dumps(asdict(result), indent=2) if as_json else _summary(result))
+
+
+@contextmanager
+def _noted_interrupts() -> Iterator[Callable[[], bool]]:
+    """Let the step that is being done end after Ctrl-C or a polite kill; a second one ends at once."""
+    noted = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal noted
+        if noted:
+            raise KeyboardInterrupt
+        noted = True
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print_report(report: StepReport) -> None:
+    left = timedelta(seconds=round(report.remaining_seconds))
+    echo(
+        f"step {report.step}: loss {report.loss:.4g}, rate {report.learning_rate:.1e}, "
+        f"{report.samples_per_second:.3g} samples/s, {left} left"
+    )
+
+
+def _summary(result: TrainingResult) -> str:
+    steps = f"{result.step} of {count(result.steps, 'step')}"
+    if result.step == result.first_step:
+        return f"{result.run}: {steps} were done before"
+    text = f"{result.run}: {steps}, {timedelta(seconds=round(result.seconds))}"
+    if result.psnr_restored is not None:
+        text += f"; validation {result.psnr_blurry:.2f} dB blurry, {result.psnr_restored:.2f} dB restored"
+    return text
+
+
+def _print_plan(config: Phase1Config, manifest: Manifest, *, as_json: bool) -> None:
+    from codecprior.model.training_data import TrainingData
+
+    data = TrainingData(manifest, config)
+    data.check()
+    facts: dict[str, Any] = {
+        "manifest": manifest.root,
+        "sequences": len(data.manifest.entries),
+        "frames": sum(entry.num_frames for entry in data.manifest.entries),
+        "clips": len(data.clips),
+        "steps_per_epoch": len(data.clips) // config.training.batch_size,
+        "validation_clips": 0 if data.fixed is None else len(data.fixed[1]),
+    }
+    if as_json:
+        click.echo(json.dumps({"config": config.to_dict(), "data": facts}, indent=2))
+        return
+    import yaml
+
+    click.echo(yaml.safe_dump(config.to_dict(), sort_keys=False))
+    click.echo(
+        f"{facts['manifest']}: {count(facts['sequences'], 'sequence')} of split {config.data.split}, "
+        f"{count(facts['frames'], 'frame')}, {count(facts['clips'], 'clip')}, "
+        f"{count(facts['steps_per_epoch'], 'step')} an epoch"
+    )
+    if data.fixed is None:
+        click.echo("no validation; --set validation.split=NAME takes clips of a split")
+    else:
+        click.echo(f"validation: {count(facts['validation_clips'], 'clip')} of split {config.validation.split}")

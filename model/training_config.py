@@ -1,0 +1,313 @@
+"""Configuration of a training: one section for each subject, next to those of the networks.
+
+``RUN/config.yaml`` has all of them, resolved; presets have those that differ from the defaults here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from codecprior.core.arrays import CELL
+from codecprior.datasets.motion import VectorLists
+from codecprior.datasets.normalization import ResidualNormalization
+from codecprior.datasets.reader import ReaderConfig
+from codecprior.errors import ConfigError
+
+from .checkpoint import kind_of
+from .config import Config, CpfpConfig, load_preset, overridden
+from .losses import RestorationLoss
+
+__all__ = [
+    "DataConfig",
+    "Phase1Config",
+    "RestorationConfig",
+    "RunConfig",
+    "TrainingConfig",
+    "ValidationConfig",
+    "training_config",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Config):
+    """What is read of a prepared dataset.
+
+    Parameters
+    ----------
+    split : str
+        Split of the manifest to train on.
+    num_frames : int
+        Frames of a clip.
+    crop : int
+        Side of the square that is cut out, in samples; a multiple of 8.
+    flips, transpose : bool
+        Whether clips are mirrored, and whether rows and columns change places, in half of the cases.
+    time_reversal : bool
+        Whether half of the clips run backwards; needs ``prepare --directions both``.
+    strides : tuple of int
+        Steps from frame to frame to draw from.
+    blurry : {"source", "decoded"}
+        Degraded frames as they were encoded, or as they come out of the decoder.
+    vectors : {"l0", "mean"}
+        Vectors of list 0, or the mean of both lists.
+    residual : {"absolute", "signed", "cpgd-net", "frame-max"}
+        How R is normalised; see :data:`codecprior.datasets.normalization.ResidualNormalization`.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
+
+    split: str = "train"
+    num_frames: int = 15
+    crop: int = 256
+    flips: bool = True
+    transpose: bool = True
+    time_reversal: bool = False
+    strides: tuple[int, ...] = (1,)
+    blurry: Literal["source", "decoded"] = "source"
+    vectors: VectorLists = "l0"
+    residual: ResidualNormalization = "absolute"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.crop < 2 * CELL or self.crop % (2 * CELL):
+            raise ConfigError(f"crop {self.crop}: use a multiple of {2 * CELL}")
+        _at_least(self, 1, "num_frames")
+
+    def reader(self, residual_channels: int, *, backward: bool, sharp: bool = True) -> ReaderConfig:
+        """Return what to read for a network.
+
+        Parameters
+        ----------
+        residual_channels : {1, 3}
+            Planes of R that it takes.
+        backward : bool
+            Whether it takes the pass over the time-reversed sequence, too.
+        sharp : bool
+            Whether sharp frames are read.
+
+        Returns
+        -------
+        ReaderConfig
+            For :class:`codecprior.datasets.reader.ClipReader`.
+        """
+        return ReaderConfig(
+            blurry=self.blurry,
+            sharp=sharp,
+            vectors=self.vectors,
+            backward=backward,
+            residual=self.residual,
+            residual_planes="luma" if residual_channels == 1 else "all",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Config):
+    """What decides the weights that come out, besides network and data.
+
+    Parameters
+    ----------
+    batch_size : int
+        Clips of a step, over all processes and accumulated parts: the result does not depend on how they are divided.
+    steps : int
+        Steps of the whole training, which the schedule is made for.
+    learning_rate : float
+        Greatest learning rate of Adam with betas 0.9 and 0.999.
+    weight_decay : float
+        Decoupled from the gradient, as in AdamW; 0 is Adam.
+    schedule : {"cosine", "constant"}
+        How the learning rate goes on after the warm-up.
+    warmup_steps : int
+        Steps in which it rises from 0.
+    final_learning_rate : float
+        Where the cosine ends.
+    gradient_accumulation : int
+        Parts that a batch is computed in, one after the other.
+    gradient_checkpointing : bool
+        Whether activations are computed again for gradients instead of kept.
+    gradient_clipping : float, optional
+        Greatest norm of the gradient.
+    mixed_precision : {"none", "bf16", "fp16"}
+        Type of most operations; deformable convolutions stay in float32.
+    ema_decay : float, optional
+        Share of the mean of weights that each step keeps, smaller in the first steps; the mean is what is saved as the
+        result. None saves the weights themselves.
+    seed : int
+        Start of all draws: first weights, clips, noise.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or two do not fit together.
+    """
+
+    batch_size: int = 8
+    steps: int = 300_000
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: int = 0
+    final_learning_rate: float = 1e-7
+    gradient_accumulation: int = 1
+    gradient_checkpointing: bool = False
+    gradient_clipping: float | None = None
+    mixed_precision: Literal["none", "bf16", "fp16"] = "none"
+    ema_decay: float | None = 0.999
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "batch_size", "steps", "gradient_accumulation")
+        _at_least(self, 0, "weight_decay", "warmup_steps", "seed")
+        if self.learning_rate <= 0:
+            raise ConfigError(f"learning_rate {self.learning_rate}: use more than 0")
+        if not 0 <= self.final_learning_rate <= self.learning_rate:
+            raise ConfigError(
+                f"final_learning_rate {self.final_learning_rate}: use 0 to learning_rate {self.learning_rate}"
+            )
+        if self.gradient_clipping is not None and self.gradient_clipping <= 0:
+            raise ConfigError(f"gradient_clipping {self.gradient_clipping}: use more than 0, or null for no limit")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"ema_decay {self.ema_decay}: use 0 to below 1, or null for no mean")
+        if self.batch_size % self.gradient_accumulation:
+            raise ConfigError(
+                f"gradient_accumulation {self.gradient_accumulation}: use a divisor of batch_size {self.batch_size}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig(Config):
+    """What is looked at during training.
+
+    Parameters
+    ----------
+    split : str, optional
+        Split of the manifest to take clips from; None validates nothing.
+    every : int
+        Steps from one validation to the next; there is one more at the end.
+    num_clips : int
+        Clips, from sequences all over the split: the middle of each in time and place, as large as those of the
+        training.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
+
+    split: str | None = None
+    every: int = 5000
+    num_clips: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "every", "num_clips")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Config):
+    """What may be different each time that a training is resumed.
+
+    Parameters
+    ----------
+    num_workers : int
+        Processes that read clips; 0 reads between the steps.
+    log_every : int
+        Steps from one line of the log to the next.
+    save_every : int
+        Steps from one saved state to the next; there is one more at the end.
+    keep_states : int
+        Newest states that are kept.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
+
+    num_workers: int = 4
+    log_every: int = 100
+    save_every: int = 1000
+    keep_states: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 0, "num_workers")
+        _at_least(self, 1, "log_every", "save_every", "keep_states")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestorationConfig(TrainingConfig):
+    """Training of stage 1.
+
+    Parameters
+    ----------
+    loss : {"l1", "charbonnier", "log_mse"}
+        Distance of restored and sharp frames; see :data:`codecprior.model.losses.RestorationLoss`. L1 is the paper's.
+    """
+
+    loss: RestorationLoss = "l1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase1Config(Config):
+    """A training of stage 1.
+
+    Parameters
+    ----------
+    cpfp : CpfpConfig
+        The network.
+    data, training, validation, run
+        See each of them.
+    """
+
+    cpfp: CpfpConfig = field(default_factory=CpfpConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    training: RestorationConfig = field(default_factory=RestorationConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def reader(self) -> ReaderConfig:
+        """Return what to read for this network."""
+        return self.data.reader(self.cpfp.residual_channels, backward="backward" in self.cpfp.branches)
+
+
+def training_config(preset: str | Path, assignments: Iterable[str] = ()) -> Phase1Config:
+    """Read the configuration of a training.
+
+    Parameters
+    ----------
+    preset : str or path
+        Name of a preset, or a file; see :func:`codecprior.model.config.load_preset`.
+    assignments : iterable of str
+        Values in place of those that are there, such as ``"training.learning_rate=2e-4"``.
+
+    Returns
+    -------
+    Phase1Config
+        All sections, complete.
+
+    Raises
+    ------
+    ConfigError
+        If something is unknown or not accepted.
+    """
+    sections = load_preset(preset)
+    for assignment in assignments:
+        sections = overridden(sections, assignment)
+    if kind_of(sections) != "cpfp":
+        raise ConfigError(
+            f"configuration {str(preset)!r}: is of stage 2, which cannot be trained yet; use one of stage 1"
+        )
+    return Phase1Config.from_dict(sections)
+
+
+def _at_least(config: Any, least: int, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < least:
+            raise ConfigError(f"{name} {getattr(config, name)}: use {least} or more")
