@@ -38,7 +38,7 @@ _NO_NETWORK: Final = "none"
 @click.option("--protocol", default="plain", show_default=True, help="plain, cdvd-tsp, rvrt, rvrt-y or bsstnet.")
 @click.option("--metrics", metavar="NAMES", help="Such as psnr,ssim.  [default: psnr,ssim,lpips,niqe,musiq,warp_error]")
 @click.option("--niqe-model-path", metavar="FILE", help="niqe_pris_params.npz, which NIQE needs.")
-@click.option("--lpips-backbone", type=click.Choice(["alex", "vgg", "squeeze"]), help="Backbone.  [default: alex]")
+@click.option("--lpips-backbone", type=click.Choice(["alex", "vgg", "squeeze"]), help="Of LPIPS.  [default: alex]")
 @click.option("--lpips-backbone-path", metavar="FILE", help="Its weights as torchvision has them.")
 @click.option("--musiq-weights-path", metavar="FILE", help="Weights of MUSIQ as pyiqa has them.")
 @click.option(

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .cpc_config import CpcConfig, SamplingConfig
     from .stable_diffusion import StableDiffusion
 
-__all__ = ["Deblurrer", "Stage2", "eight_bit", "load_deblurrer"]
+__all__ = ["Deblurrer", "Stage2", "load_deblurrer"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,13 +119,11 @@ class Deblurrer:
         """Whether stores need the pass over the time-reversed sequence."""
         return "backward" in self._stage1.network.config.branches
 
-    def reader_config(self, *, sharp: bool = False, blurry: Literal["source", "decoded"] | None = None) -> ReaderConfig:
+    def reader_config(self, blurry: Literal["source", "decoded"] | None = None) -> ReaderConfig:
         """Return what to read of each clip.
 
         Parameters
         ----------
-        sharp : bool
-            Whether to read sharp frames, too.
         blurry : {"source", "decoded"}, optional
             Where blurry frames come from; by default where they came from in training.
 
@@ -134,9 +132,9 @@ class Deblurrer:
         ReaderConfig
             For the reader that is given to :meth:`frames`.
         """
-        data = self.data if blurry is None else DataConfig.from_dict({**self.data.to_dict(), "blurry": blurry})
+        data = replace(self.data, blurry=blurry or self.data.blurry)
         channels = self._stage1.network.config.residual_channels
-        return data.reader(channels, backward=self.backward, sharp=sharp)
+        return data.reader(channels, backward=self.backward, sharp=False)
 
     def frames(self, reader: ClipReader, sequence: int) -> Iterator[NDArray[np.uint8]]:
         """Make one sequence sharp.
@@ -156,30 +154,19 @@ class Deblurrer:
         Raises
         ------
         CodecpriorError
-            If frames or priors cannot be read, or are not what the networks take.
+            If frames or priors cannot be read or are not what the networks take, or the networks fail.
         """
+        name = reader.manifest.entries[sequence].sequence
         for chunk in self._stage1.restore(reader, sequence):
-            for index, frame in enumerate(chunk.frames):
-                yield eight_bit(frame if self._stage2 is None else self._stage2.generate(chunk, index))
-
-
-def eight_bit(frame: Tensor) -> NDArray[np.uint8]:
-    """Turn a frame of a network into one for a file.
-
-    Parameters
-    ----------
-    frame : Tensor, shape (3, H, W)
-        R'G'B', 0 to 1.
-
-    Returns
-    -------
-    ndarray, shape (H, W, 3), uint8
-        Rounded, contiguous.
-    """
-    if not bool(torch.isfinite(frame).all()):
-        raise ConfigError("the network returns values that are no finite numbers; train it again, or use another one")
-    rounded = (frame.clamp(0, 1) * 255).round().to(torch.uint8)
-    return np.ascontiguousarray(rounded.movedim(0, -1).cpu().numpy())
+            for index, restored in enumerate(chunk.frames):
+                frame = restored if self._stage2 is None else self._stage2.generate(chunk, index)
+                if not bool(torch.isfinite(frame).all()):
+                    raise ConfigError(
+                        f"sequence {name}, frame {int(chunk.sample['frame_indices'][index])}: the network returns "
+                        "values that are no finite numbers; train it longer, or use another checkpoint"
+                    )
+                rounded = (frame.clamp(0, 1) * 255).round().to(torch.uint8)
+                yield np.ascontiguousarray(rounded.movedim(0, -1).cpu().numpy())
 
 
 def load_deblurrer(

@@ -169,7 +169,7 @@ def deblur(
         store=store if is_url(store) else str(Path(store).absolute()),
         raw=raw,
     )
-    config = deblurrer.reader_config(blurry="decoded" if frames is None else "source")
+    config = deblurrer.reader_config("decoded" if frames is None else "source")
     reader = ClipReader(Manifest(root="/", entries=(entry,)), config)
     with _opened(job, priors, lambda: _record(job, deblurrer, len(priors), begin)) as write:
         for done, frame in enumerate(deblurrer.frames(reader, 0), 1):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from codecprior.datasets.manifest import Manifest, read_manifest
-from codecprior.errors import DatasetError
+from codecprior.errors import ConfigError, DatasetError
 from codecprior.media.images import read_picture
 from codecprior.model.checkpoint import save_checkpoint
 from codecprior.model.config import CpfpConfig, load_preset
@@ -112,6 +112,12 @@ def test_scores_that_are_no_finite_numbers_are_kept_as_they_are(manifest: Manife
         assert np.isposinf(found.scores["psnr"]).all()
         assert np.isnan(found.scores["warp_error"]).tolist() == [True] + 7 * [False]
     json.loads((tmp_path / "blurry" / "moving.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_a_network_that_fails_says_where(manifest: Manifest, tmp_path: Path) -> None:
+    evaluation = Evaluation(manifest, PLAIN, PSNR, tmp_path / "scores")
+    with pytest.raises(ConfigError, match="sequence moving, frame 0: the network returns values that are no finite"):
+        next(evaluation.scores(network(tmp_path / "run", float("nan"))))
 
 
 @pytest.mark.parametrize("what", ["protocol", "metric", "network"])
