@@ -414,13 +414,15 @@ def test_the_first_sample_of_a_thousand_sequences_comes_at_once(manifest: Manife
 
 def test_a_dataset_at_a_url_is_read_like_a_local_one(prepared: Path, manifest: Manifest) -> None:
     memory = fsspec.filesystem("memory")
-    memory.put(str(prepared), "/prepared", recursive=True)
+    memory.put(str(prepared), "/read-from-memory", recursive=True)
     request = ClipRequest(sequence=BIKES, frames=range(8, 2, -2), crop=(44, 32), position=(0.3, 0.7))
-    found = ClipReader(read_manifest("memory://prepared")).read(request)
+    found = ClipReader(read_manifest("memory://read-from-memory")).read(request)
     expected = ClipReader(manifest).read(request)
     np.testing.assert_array_equal(found.blurry, expected.blurry)
     np.testing.assert_array_equal(found.forward.mv, expected.forward.mv)
-    gone = ClipReader(entry_changed(read_manifest("memory://prepared"), MOVING, blurry=("blurry/gone.png",) * 8))
+    gone = ClipReader(
+        entry_changed(read_manifest("memory://read-from-memory"), MOVING, blurry=("blurry/gone.png",) * 8)
+    )
     with pytest.raises(MediaError, match=r"memory://.*gone.png: cannot be read"):
         gone.read(ClipRequest(sequence=MOVING, frames=range(2)))
-    memory.rm("/prepared", recursive=True)
+    memory.rm("/read-from-memory", recursive=True)
