@@ -44,6 +44,8 @@ CONFIG_NAME: Final = "config.yaml"
 NetworkKind = Literal["cpfp", "cpc"]
 """What is trained: the network of stage 1 or the ControlNet of stage 2; its section in a configuration is named so."""
 
+_ENTRY: Final = "codecprior"
+"""Name of the metadata in a file of weights: JSON of the version, the configuration and, in stage 2, sizes."""
 _STAGES: Final[dict[NetworkKind, str]] = {"cpfp": "stage 1 (cpfp)", "cpc": "stage 2 (cpc)"}
 
 
@@ -88,12 +90,13 @@ def save_checkpoint(run: Path, network: nn.Module, sections: Mapping[str, Any]) 
     MediaError
         If the files cannot be written.
     """
-    metadata = {"format": "pt", "codecprior": __version__, "config": json.dumps(sections)}
+    facts = {"version": __version__, "config": sections}
     if kind_of(sections) == "cpc":  # sizes come from the base, which a configuration only names
-        metadata["network"] = cast(Any, network).to_json_string()
+        facts["network"] = json.loads(cast(Any, network).to_json_string())
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     with written_whole(run / WEIGHTS_NAME) as partial:
-        save_file(weights, partial, metadata)
+        # One entry: safetensors writes several in an order that changes, and equal weights should be equal files.
+        save_file(weights, partial, {_ENTRY: json.dumps(facts)})
     with written_whole(run / CONFIG_NAME) as partial:
         partial.write_text(yaml.safe_dump(dict(sections), sort_keys=False), encoding="utf-8")
 
@@ -116,7 +119,7 @@ def read_sections(path: Path | str) -> dict[str, Any]:
     ConfigError
         If there is no checkpoint.
     """
-    return cast("dict[str, Any]", json.loads(_metadata(_file(path))["config"]))
+    return cast("dict[str, Any]", _facts(_file(path))["config"])
 
 
 def load_checkpoint(path: Path | str, kind: NetworkKind | None = None) -> tuple[dict[str, Any], nn.Module]:
@@ -142,14 +145,14 @@ def load_checkpoint(path: Path | str, kind: NetworkKind | None = None) -> tuple[
         If there is no checkpoint, it is of another kind, or weights and configuration do not belong together.
     """
     file = _file(path)
-    metadata = _metadata(file)
-    sections: dict[str, Any] = json.loads(metadata["config"])
+    facts = _facts(file)
+    sections: dict[str, Any] = facts["config"]
     found = kind_of(sections)
     if kind not in (None, found):
         raise ConfigError(f"{file}: is a checkpoint of {_STAGES[found]}; give one of {_STAGES[kind]}")
     weights = load_file(file)
     with torch.device("meta"):
-        network = _network(found, sections, metadata)
+        network = _network(found, facts)
     expected = {name: value.shape for name, value in network.state_dict().items()}
     wrong = sorted(
         name for name in {*expected, *weights} if name not in weights or expected.get(name) != weights[name].shape
@@ -157,18 +160,18 @@ def load_checkpoint(path: Path | str, kind: NetworkKind | None = None) -> tuple[
     if wrong:
         raise ConfigError(
             f"{file}: {len(wrong)} tensors do not fit its configuration, such as {wrong[0]}; it was made by codecprior "
-            f"{metadata['codecprior']}, this is {__version__}"
+            f"{facts['version']}, this is {__version__}"
         )
     network.load_state_dict(weights, assign=True)
     return sections, network.eval()
 
 
-def _network(kind: NetworkKind, sections: Mapping[str, Any], metadata: Mapping[str, str]) -> nn.Module:
+def _network(kind: NetworkKind, facts: Mapping[str, Any]) -> nn.Module:
     if kind == "cpfp":
-        return Cpfp(CpfpConfig.from_dict(sections["cpfp"]))
+        return Cpfp(CpfpConfig.from_dict(facts["config"]["cpfp"]))
     from .cpc import CodingPriorControlNet  # diffusers takes seconds to import
 
-    return cast(nn.Module, CodingPriorControlNet.from_config(json.loads(metadata["network"])))
+    return cast(nn.Module, CodingPriorControlNet.from_config(facts["network"]))
 
 
 def _file(path: Path | str) -> Path:
@@ -180,12 +183,12 @@ def _file(path: Path | str) -> Path:
     return file
 
 
-def _metadata(file: Path) -> dict[str, str]:
+def _facts(file: Path) -> dict[str, Any]:
     try:
         with safe_open(file, framework="pt") as opened:
             metadata: dict[str, str] = opened.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise ConfigError(f"{file}: is no safetensors file ({error})") from error
-    if not {"codecprior", "config"} <= metadata.keys():
+    if _ENTRY not in metadata:
         raise ConfigError(f"{file}: holds no configuration; give weights that 'codecprior train' wrote")
-    return metadata
+    return cast("dict[str, Any]", json.loads(metadata[_ENTRY]))
