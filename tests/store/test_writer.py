@@ -434,7 +434,7 @@ def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path, make:
 
 
 _FULL_DISK = """
-import re, runpy, sys
+import resource, runpy, sys
 from codecprior.errors import StoreError
 make = runpy.run_path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
