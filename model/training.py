@@ -15,7 +15,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -98,7 +98,7 @@ class TrainingResult:
     first_step : int
         Steps that had been done before.
     loss : float or None
-        Mean over the steps since the last report but one; None if there were no steps.
+        Mean over the steps of the last report; None if there were no steps.
     samples_per_second : float or None
         Mean over this run; None if there were no steps.
     seconds : float
@@ -446,7 +446,7 @@ def _averaging(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]
     return average
 
 
-def _endless(loader: ClipLoader) -> Iterator[dict[str, Any]]:
+def _endless(loader: ClipLoader) -> Generator[dict[str, Any], None, None]:
     """Give out batches of one epoch after the other; errors of workers are one line again."""
     while True:
         try:

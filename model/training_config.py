@@ -262,8 +262,14 @@ class Phase1Config(Config):
     ----------
     cpfp : CpfpConfig
         The network.
-    data, training, validation, run
-        See each of them.
+    data : DataConfig
+        What is read.
+    training : RestorationConfig
+        How it is trained.
+    validation : ValidationConfig
+        What is looked at.
+    run : RunConfig
+        What may be different each time that it is resumed.
     """
 
     cpfp: CpfpConfig = field(default_factory=CpfpConfig)
