@@ -199,9 +199,9 @@ def sample_latents(
     Tensor, shape (B, 4, h, w), float32
         Latents.
     """
-    text, negative = (
-        base.embed([each]).expand(len(condition), -1, -1) for each in (config.prompt, config.negative_prompt)
-    )
+    guided = config.guidance_scale != 1
+    prompts = [config.prompt, config.negative_prompt] if guided else [config.prompt]
+    texts = base.embed(prompts)[:, None].expand(-1, len(condition), -1, -1)
     generators = [_generator(config, index) for index in frame_indices]
     schedule = noise_schedule()
     schedule.set_timesteps(config.num_steps)
@@ -210,21 +210,20 @@ def sample_latents(
         sample = schedule.add_noise(condition, sample, schedule.timesteps[:1].expand(len(condition)))
 
     def predict(timestep: Tensor, sample: Tensor, condition: Tensor, coding_priors: Tensor | None = None) -> Tensor:
-        predict_for = partial(
-            predict_noise,
-            base,
-            controlnet,
-            sample=sample,
-            timestep=timestep,
-            condition=condition,
-            coding_priors=coding_priors,
-            strength=config.strength,
+        noise, *others = (
+            predict_noise(
+                base,
+                controlnet,
+                sample=sample,
+                timestep=timestep,
+                text=text,
+                condition=condition,
+                coding_priors=coding_priors,
+                strength=config.strength,
+            )
+            for text in texts
         )
-        noise = predict_for(text=text)
-        if config.guidance_scale == 1:
-            return noise
-        other = predict_for(text=negative)
-        return other + config.guidance_scale * (noise - other)
+        return others[0] + config.guidance_scale * (noise - others[0]) if guided else noise
 
     size = config.tile_size or _PER_LATENT * max(condition.shape[2:])
     for done, timestep in enumerate(schedule.timesteps, 1):

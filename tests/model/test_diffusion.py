@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
 
+from codecprior.errors import ConfigError
 from codecprior.model.colorfix import wavelet_color_fix
 from codecprior.model.cpc import CodingPriorControlNet, coding_prior_planes
 from codecprior.model.cpc_config import CpcConfig, DenoisingConfig, SamplingConfig
@@ -156,14 +158,18 @@ def test_guidance_leads_away_from_the_negative_prompt(base: StableDiffusion, lea
     assert not torch.allclose(latents(guidance_scale=4.0, negative_prompt="anything"), guided)
     torch.testing.assert_close(latents(guidance_scale=4.0, negative_prompt="sharp"), alone)
 
-    first, steps = SamplingConfig(num_steps=2), noise_schedule()
-    steps.set_timesteps(first.num_steps)
-    inputs = {"sample": condition, "timestep": steps.timesteps[0], "condition": condition, "coding_priors": planes}
-    with torch.no_grad():
-        positive, negative = (
-            predict_noise(base, learnt, text=base.embed([prompt]), **inputs) for prompt in ("sharp", "anything")
-        )
-    assert (positive - negative).abs().max() > 1e-4
+
+def test_without_guidance_the_negative_prompt_needs_no_tokenizer(
+    base: StableDiffusion, learnt: CodingPriorControlNet
+) -> None:
+    config = load_stable_diffusion(TINY).text_encoder.config
+    ids = {"vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407}
+    text_encoder = CLIPTextModel(CLIPTextConfig(**config.to_dict() | ids)).eval()
+    single = StableDiffusion(unet=base.unet, vae=base.vae, text_encoder=text_encoder, tokenizer=None)
+    latents, planes = torch.randn(1, 4, 8, 8), torch.randn(1, 3, 8, 8)
+    assert sample_latents(single, learnt, latents, planes, FEW, frame_indices=[0]).isfinite().all()
+    with pytest.raises(ConfigError, match=r"prompt 'low quality.* give tokenizer_path"):
+        sample_latents(single, learnt, latents, planes, replace(FEW, guidance_scale=4.0), frame_indices=[0])
 
 
 def test_strength_scales_what_the_controlnet_adds(base: StableDiffusion, learnt: CodingPriorControlNet) -> None:
