@@ -303,4 +303,4 @@ def test_memory_does_not_grow_with_the_length_of_a_clip(cli: Any, tiny: Any, run
         process.communicate()
         assert process.returncode == 0
         peaks[count] = peak
-    assert peaks[200] < peaks[50] + 30e6
+    assert peaks[200] < peaks[50] + 64e6  # which the cache of decompressed priors fills at most
