@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -29,7 +29,7 @@ from codecprior.media.images import list_images
 from codecprior.media.opening import open_frames
 from codecprior.media.rgb import rgb_frames
 from codecprior.store.location import is_complete, is_url
-from codecprior.store.packed import pack_frames
+from codecprior.store.packed import open_packed, pack_frames
 from codecprior.store.reader import open_store
 
 __all__ = ["FramesPolicy", "PrepareJob", "PrepareResult", "PrepareSettings", "plan_preparation", "prepare"]
@@ -273,10 +273,9 @@ def _prepare(job: PrepareJob, settings: PrepareSettings, progress: Progress | No
         progress,
     )
     checks = _checked(pair, extracted.store)
-    overwrite = extracted.status != "skipped" or settings.extraction.overwrite
-    packed = _packed(job, pair, overwrite=overwrite) if settings.frames == "pack" else None
+    packed = _packed(job, pair) if settings.frames == "pack" else None
     if settings.frames == "copy":
-        sides = {side: _copied(job, side, files, overwrite) for side, files in _sides(pair)}
+        sides = {side: _copied(job, side, files) for side, files in _sides(pair)}
     else:
         sides = {side: _referenced(job, files) for side, files in _sides(pair)}
     entry = ManifestEntry(
@@ -355,35 +354,42 @@ def _referenced(job: PrepareJob, side: FrameFiles) -> tuple[str, ...] | str:
     return tuple(relative_path(file, job.output) for file in side.files)
 
 
-def _copied(job: PrepareJob, name: str, side: FrameFiles, overwrite: bool) -> tuple[str, ...] | str:
+def _copied(job: PrepareJob, name: str, side: FrameFiles) -> tuple[str, ...] | str:
+    """Copy files that are not there already, as their names, sizes and times tell; a URL keeps no times."""
     folder = f"{job.place('frames')}/{name}"
     files = side.files or (side.path,)
     fs, remote = url_to_fs(folder)
     if is_url(folder):
         try:
-            fs.put([str(file) for file in files], [f"{remote}/{file.name}" for file in files])
+            present = {info["name"]: info["size"] for info in fs.ls(remote, detail=True)} if fs.exists(remote) else {}
+            new = [file for file in files if present.get(f"{remote}/{file.name}") != file.stat().st_size]
+            if new:
+                fs.put([str(file) for file in new], [f"{remote}/{file.name}" for file in new])
         except Exception as error:  # each fsspec backend has its own exceptions
             raise MediaError(
                 f"{folder}: frames cannot be copied there ({error}); run the same command again"
             ) from error
-    elif overwrite or [file.name for file in files] != _names(Path(folder)):
+    elif _listing(Path(folder).glob("*")) != _listing(files):
         with folder_written_whole(Path(folder), overwrite=True) as partial_folder:
             for file in files:
-                shutil.copyfile(file, partial_folder / file.name)
+                shutil.copy2(file, partial_folder / file.name)
     copies = tuple(relative_path(f"{folder}/{file.name}", job.output) for file in files)
     return copies if side.files else copies[0]
 
 
-def _names(folder: Path) -> list[str]:
-    """Names of what a folder holds in natural order, none where there is no folder."""
-    return sorted((file.name for file in folder.iterdir()), key=natural_key) if folder.is_dir() else []
+def _listing(files: Iterable[Path]) -> set[tuple[str, int, int]]:
+    facts = ((file.name, file.stat()) for file in files)
+    return {(name, stat.st_size, stat.st_mtime_ns) for name, stat in facts}
 
 
-def _packed(job: PrepareJob, pair: SequencePair, *, overwrite: bool) -> str:
+def _packed(job: PrepareJob, pair: SequencePair) -> str:
+    """Pack frames unless they are packed already."""
     target = job.place("frames", ".zarr")
-    if overwrite or not is_complete(target):
+    sources = {side: open_frames(files.path, raw=files.raw).digest() for side, files in _sides(pair)}
+    if not is_complete(target) or open_packed(target).attributes.get("sources") != sources:
         frames = {side: _eight_bit(files) for side, files in _sides(pair)}
-        pack_frames(target, frames, num_frames=pair.num_frames, facts={"sequence": pair.name}, overwrite=True)
+        facts = {"sequence": pair.name, "sources": sources}
+        pack_frames(target, frames, num_frames=pair.num_frames, facts=facts, overwrite=True)
     return target
 
 

@@ -98,6 +98,24 @@ def test_packed_and_copied_frames_are_those_of_the_dataset(cli: Any, trees: Any,
         assert (tmp_path / "copy" / name).read_bytes() == (dataset / f"blur/seq0/{index:06d}.png").read_bytes()
 
 
+@pytest.mark.parametrize("policy", ["pack", "copy"])
+def test_frames_are_packed_or_copied_again_where_the_sharp_side_changed(
+    cli: Any, trees: Any, tmp_path: Path, policy: str
+) -> None:
+    dataset = trees.generic(tmp_path / "pairs", sequences=1)
+    arguments = ("prepare", dataset, "-o", tmp_path / "out", "--frames", policy, *FAST)
+    assert cli(*arguments).returncode == 0
+    shutil.copyfile(dataset / "sharp/seq0/000003.png", dataset / "sharp/seq0/000001.png")
+    assert cli(*arguments).returncode == 0
+    wanted = read_picture(dataset / "sharp/seq0/000003.png")[..., ::-1]
+    if policy == "pack":
+        packed = open_packed(tmp_path / "out/frames/train/seq0.zarr")
+        (found,) = packed.start("sharp", (slice(1, 2), slice(0, 144), slice(0, 176)))()
+    else:
+        found = read_picture(tmp_path / "out/frames/train/seq0/sharp/000001.png")[..., ::-1]
+    assert np.array_equal(found, wanted)
+
+
 def test_hq_sequences_are_degraded_with_a_seed_and_paired_with_the_raw_file(
     cli: Any, trees: Any, tmp_path: Path
 ) -> None:
@@ -184,6 +202,7 @@ def test_a_dataset_goes_to_object_storage(cli: Any, bucket: str, trees: Any, tmp
     done = cli(*arguments)
     assert done.returncode == 0, done.stderr
     again = json.loads(cli(*arguments, "--json").stdout)
+    assert [each["error"] for each in again] == [None, None]
     assert [each["status"] for each in again] == ["skipped", "skipped"]
     assert again[0]["store"] == "priors/train/seq0.zarr"
     assert again[0]["checks"]["num_frames"] == 4
