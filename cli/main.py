@@ -32,6 +32,17 @@ _COMMANDS: Final = {
     "doctor": "doctor:doctor",
 }
 
+_MODEL_EXTRA: Final = (
+    "accelerate",
+    "diffusers",
+    "lpips",
+    "safetensors",
+    "tensorboard",
+    "torch",
+    "torchvision",
+    "transformers",
+)
+
 _LOG_LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
@@ -57,6 +68,10 @@ class _Commands(click.Group):
             raise
         except OSError as error:
             reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in _MODEL_EXTRA:
+                raise
+            reason = f"{error.name} is not installed, which networks need: pip install 'codecprior[model]'"
         except KeyboardInterrupt:
             click.echo("\nInterrupted. Finished work is kept; run the same command again to continue.", err=True)
             ctx.exit(130)

@@ -92,3 +92,26 @@ def test_verbose_logs_every_external_command(cli: Any, tiny: Any, tmp_path: Path
     assert quiet.stderr == ""
     assert "DEBUG: RUN: " in loud.stderr
     assert "libvvenc" in loud.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--config", "cpfp-tiny", "--data", "x", "-o", "run"],
+        ["deblur", "clip.mp4", "-o", "sharp.mp4", "--checkpoint", "run"],
+        ["evaluate", "--checkpoint", "run", "--data", "x", "-o", "results"],
+    ],
+)
+def test_without_torch_the_line_that_installs_it_is_printed(arguments: list[str], tmp_path: Path) -> None:
+    code = """
+import sys
+sys.modules["torch"] = None
+from codecprior.cli.main import main
+main(sys.argv[1:])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line == "Error: torch is not installed, which networks need: pip install 'codecprior[model]'"
