@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers import ControlNetModel
 from diffusers.models.attention_processor import Attention
 from safetensors.torch import load_file
@@ -260,6 +261,14 @@ def test_gradient_checkpointing_gives_the_same_gradients_for_several_batches_at_
         torch.testing.assert_close(gradients[1][name], gradient, msg=name)
 
 
+@pytest.fixture
+def settings_of_accelerate() -> Iterator[None]:
+    """Let the next Accelerator of this process choose its settings anew: the first one's hold for all."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("settings_of_accelerate")
 def test_accelerate_trains_it_with_mixed_precision() -> None:
     accelerator = Accelerator(cpu=True, mixed_precision="bf16")
     ours = network()
