@@ -273,7 +273,7 @@ def _prepare(job: PrepareJob, settings: PrepareSettings, progress: Progress | No
         progress,
     )
     checks = _checked(pair, extracted.store)
-    packed = _packed(job, pair) if settings.frames == "pack" else None
+    packed = _packed(job, pair, extracted.store) if settings.frames == "pack" else None
     if settings.frames == "copy":
         sides = {side: _copied(job, side, files) for side, files in _sides(pair)}
     else:
@@ -382,10 +382,12 @@ def _listing(files: Iterable[Path]) -> set[tuple[str, int, int]]:
     return {(name, stat.st_size, stat.st_mtime_ns) for name, stat in facts}
 
 
-def _packed(job: PrepareJob, pair: SequencePair) -> str:
-    """Pack frames unless they are packed already."""
+def _packed(job: PrepareJob, pair: SequencePair, store: str) -> str:
+    """Pack frames unless they are packed already; the store has the digest of the degraded side."""
     target = job.place("frames", ".zarr")
-    sources = {side: open_frames(files.path, raw=files.raw).digest() for side, files in _sides(pair)}
+    sources = {"blurry": open_store(store).attributes["source"]["sha256"]}
+    if pair.sharp is not None:
+        sources["sharp"] = open_frames(pair.sharp.path, raw=pair.sharp.raw).digest()
     if not is_complete(target) or open_packed(target).attributes.get("sources") != sources:
         frames = {side: _eight_bit(files) for side, files in _sides(pair)}
         facts = {"sequence": pair.name, "sources": sources}

@@ -13,7 +13,7 @@ from typing import Final
 from codecprior.errors import CodecpriorError, MediaError
 from codecprior.media.source import SourceKind
 
-__all__ = ["EXTENSIONS", "kind_of", "natural_key", "sha256_file", "sha256_files", "written_whole"]
+__all__ = ["EXTENSIONS", "kind_of", "natural_key", "sha256_file", "sha256_files", "writing", "written_whole"]
 
 EXTENSIONS: Final[dict[SourceKind, tuple[str, ...]]] = {
     "images": (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
@@ -117,6 +117,28 @@ def sha256_files(paths: Iterable[Path]) -> str:
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn errors of the file system into one that names what is written.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File or folder.
+
+    Raises
+    ------
+    MediaError
+        If something cannot be written.
+    """
+    try:
+        yield
+    except CodecpriorError:
+        raise
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be written ({error.strerror or error}); choose another output") from error
+
+
+@contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Give a temporary name on the same file system and move the file to ``path`` when the block ends without error.
 
@@ -135,13 +157,9 @@ def written_whole(path: Path) -> Iterator[Path]:
     MediaError
         If something cannot be written.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
             partial = Path(folder) / path.name
             yield partial
             partial.replace(path)
-    except CodecpriorError:
-        raise
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be written ({error.strerror or error}); choose another output") from error

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from codecprior.errors import CodecpriorError, MediaError
+from codecprior.errors import MediaError
+from codecprior.media.files import writing
 
 __all__ = ["empty_folder", "folder_written_whole", "held_folder"]
 
@@ -39,7 +40,7 @@ def folder_written_whole(path: Path, *, overwrite: bool = False) -> Iterator[Pat
         If the name is taken, another process is writing the same folder, or something cannot be written.
     """
     partial, replaced = (path.with_name(f".{path.name}.{state}") for state in ("partial", "replaced"))
-    with _os_errors(path):
+    with writing(path):
         _require_free(path, overwrite)
         with held_folder(partial):
             try:
@@ -54,16 +55,6 @@ def folder_written_whole(path: Path, *, overwrite: bool = False) -> Iterator[Pat
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
             shutil.rmtree(replaced, ignore_errors=True)
-
-
-@contextmanager
-def _os_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except CodecpriorError:
-        raise
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be written ({error.strerror or error}); choose another output") from error
 
 
 def _require_free(path: Path, overwrite: bool) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from codecprior.errors import CorruptStoreError, StoreError
 from codecprior.store.location import Location
 
-__all__ = ["ArrayReader", "keep_freed_memory", "open_array", "open_shards", "read_error"]
+__all__ = ["ArrayReader", "keep_freed_memory", "open_array", "open_shards", "reading"]
 
 _READ_CACHE_BYTES: Final = 64 << 20
 """Holds the chunks of one 720p frame, so that reading frames one after the other decompresses each chunk once."""
@@ -139,25 +139,33 @@ def open_array(location: Location, name: str) -> ArrayReader:
     return _LocalArray(location.path / name) if location.is_local else _RemoteArray(location, name)
 
 
-def read_error(where: str, error: Exception) -> StoreError:
-    """Say what a failed read means.
+def reading(where: str, wait: Callable[[], NDArray[Any]]) -> Callable[[], NDArray[Any]]:
+    """Let a read say what is wrong where it fails.
 
     Parameters
     ----------
     where : str
         Store and array.
-    error : Exception
-        What the library raised.
+    wait : callable
+        What :meth:`ArrayReader.start` returned.
 
     Returns
     -------
-    StoreError
-        A CorruptStoreError where the bytes are wrong.
+    callable
+        Waits for the samples and returns them; raises CorruptStoreError where the bytes are wrong, and StoreError where
+        they cannot be read.
     """
-    reason = _reason(error)
-    if isinstance(error, ValueError) and not reason.startswith(_NOT_THE_BYTES):
-        return CorruptStoreError(f"{where}: stored bytes are damaged ({reason}); extract again")
-    return StoreError(f"{where}: cannot be read ({reason})")
+
+    def finish() -> NDArray[Any]:
+        try:
+            return wait()
+        except (ValueError, OSError, KeyError, RuntimeError) as error:
+            reason = _reason(error)
+            if isinstance(error, ValueError) and not reason.startswith(_NOT_THE_BYTES):
+                raise CorruptStoreError(f"{where}: stored bytes are damaged ({reason}); extract again") from error
+            raise StoreError(f"{where}: cannot be read ({reason})") from error
+
+    return finish
 
 
 def _reason(error: Exception) -> str:

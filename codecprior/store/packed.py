@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecprior.errors import SchemaError, StoreError
-from codecprior.store.bulk import ArrayReader, open_array, open_shards, read_error
+from codecprior.store.bulk import ArrayReader, open_array, open_shards, reading
 from codecprior.store.location import Location
 from codecprior.store.partial import Partial, os_errors
 from codecprior.store.schema import (
@@ -167,15 +167,7 @@ class PackedFrames:
         callable
             Waits for the pixels, (T, H, W, 3) uint8, and returns them; raises StoreError where they cannot be read.
         """
-        wait = self._array(name).start(selection)
-
-        def finish() -> RGB:
-            try:
-                return wait()
-            except (ValueError, OSError, KeyError, RuntimeError) as error:
-                raise read_error(f"{self.location}/{name}", error) from error
-
-        return finish
+        return reading(f"{self.location}/{name}", self._array(name).start(selection))
 
 
 def open_packed(target: str | os.PathLike[str]) -> PackedFrames:

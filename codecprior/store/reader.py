@@ -18,7 +18,7 @@ from codecprior.core.arrays import ARRAYS, PICTURE_ARRAYS, ArrayKind, PictureTyp
 from codecprior.core.priors import FramePriors
 from codecprior.core.stream import Box, PictureInfo, StreamInfo
 from codecprior.errors import ConfigError, CorruptStoreError, IncompleteStoreError, SchemaError, StoreNotFoundError
-from codecprior.store.bulk import ArrayReader, open_array, read_error
+from codecprior.store.bulk import ArrayReader, open_array, reading
 from codecprior.store.location import Location
 from codecprior.store.partial import partial_path
 from codecprior.store.schema import (
@@ -132,15 +132,7 @@ class StoreGroup:
         callable
             Waits for the samples and returns them; raises StoreError where they cannot be read.
         """
-        wait = self.array(name).start(selection)
-
-        def finish() -> NDArray[Any]:
-            try:
-                return wait()
-            except (ValueError, OSError, KeyError, RuntimeError) as error:
-                raise read_error(f"{self.location}/{name}", error) from error
-
-        return finish
+        return reading(f"{self.location}/{name}", self.array(name).start(selection))
 
     @cached_property
     def pictures(self) -> tuple[PictureInfo, ...]:
