@@ -126,7 +126,7 @@ class Evaluation:
             self._protocol,
             self.opened.metrics,
             name=entry.sequence,
-            motion=store_motion(open_store(manifest.resolve(entry.store))) if self._by_vectors else None,
+            motion=store_motion(open_store(manifest.resolve(entry.store), cached=False)) if self._by_vectors else None,
         )
 
     def _identity(self, entry: ManifestEntry, deblurrer: Deblurrer | None) -> dict[str, Any]:

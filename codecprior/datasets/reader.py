@@ -159,7 +159,7 @@ class _Sequence:
     def __init__(self, manifest: Manifest, entry: ManifestEntry, config: ReaderConfig) -> None:
         self._entry = entry
         self._config = config
-        self._forward = open_store(manifest.resolve(entry.store))
+        self._forward = open_store(manifest.resolve(entry.store), cached=False)
         where, coded = self._forward.location, self._forward.size
         if len(self._forward) != entry.num_frames:
             raise DatasetError(

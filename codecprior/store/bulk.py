@@ -78,9 +78,9 @@ class ArrayReader(Protocol):
 
 
 class _LocalArray:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cache_bytes: int) -> None:
         try:
-            self._array = ts.open(_spec(folder), open=True, read=True, context=_context(_READ_CACHE_BYTES)).result()
+            self._array = ts.open(_spec(folder), open=True, read=True, context=_context(cache_bytes)).result()
         except ValueError as error:
             raise CorruptStoreError(f"{folder}: metadata is damaged ({_reason(error)}); extract again") from error
         self.shape: tuple[int, ...] = tuple(self._array.shape)
@@ -116,7 +116,7 @@ def _requests() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_REMOTE_REQUESTS, "codecprior-read")
 
 
-def open_array(location: Location, name: str) -> ArrayReader:
+def open_array(location: Location, name: str, *, cached: bool) -> ArrayReader:
     """Open an array for reading.
 
     Parameters
@@ -125,6 +125,8 @@ def open_array(location: Location, name: str) -> ArrayReader:
         The store.
     name : str
         Name of the array relative to the store.
+    cached : bool
+        Whether decompressed chunks are kept, 64 MiB for all arrays of a process: for reading frame by frame.
 
     Returns
     -------
@@ -136,7 +138,9 @@ def open_array(location: Location, name: str) -> ArrayReader:
     CorruptStoreError
         If its metadata is damaged.
     """
-    return _LocalArray(location.path / name) if location.is_local else _RemoteArray(location, name)
+    if location.is_local:
+        return _LocalArray(location.path / name, _READ_CACHE_BYTES if cached else 0)
+    return _RemoteArray(location, name)
 
 
 def reading(where: str, wait: Callable[[], NDArray[Any]]) -> Callable[[], NDArray[Any]]:

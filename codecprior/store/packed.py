@@ -144,7 +144,7 @@ class PackedFrames:
 
     def _array(self, name: str) -> ArrayReader:
         if name not in self._arrays:
-            self._arrays[name] = open_array(self.location, name)
+            self._arrays[name] = open_array(self.location, name, cached=False)
         return self._arrays[name]
 
     def frame_size(self, name: str) -> tuple[int, int]:

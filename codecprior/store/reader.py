@@ -44,16 +44,19 @@ class StoreGroup:
         The store.
     group : str
         Sub-group, empty for the store itself.
+    cached : bool
+        Whether decompressed chunks are kept; see :func:`open_store`.
     """
 
-    def __init__(self, location: Location, group: str = "") -> None:
+    def __init__(self, location: Location, group: str = "", *, cached: bool = True) -> None:
         self.location = location
         self.group = group
+        self.cached = cached
         where = f"{location}/{group}" if group else str(location)
         self.attributes = StoreAttributes.from_dict(location.group_attributes(group), where)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: vars(self)[name] for name in ("location", "group", "attributes")}
+        return {name: vars(self)[name] for name in ("location", "group", "cached", "attributes")}
 
     @cached_property
     def checksums(self) -> dict[str, str]:
@@ -100,7 +103,7 @@ class StoreGroup:
             missing = sorted(file for file in self.checksums if file.startswith(f"{name}/") and file not in present)
             if missing:
                 raise CorruptStoreError(f"{self.location}: file {missing[0]} is missing; extract again")
-            array = open_array(self.location, path)
+            array = open_array(self.location, path, cached=self.cached)
             self._require_layout(name, array)
             self._arrays[name] = array
         return self._arrays[name]
@@ -312,9 +315,11 @@ class PriorsStore:
     @property
     def reverse(self) -> PriorsStore | None:
         """The same frames in the pass over the time-reversed clip, or None; its vectors of frame t point to t + 1."""
-        if REVERSE_GROUP not in self._group.attributes.directions or self._group.group:
+        group = self._group
+        if REVERSE_GROUP not in group.attributes.directions or group.group:
             return None
-        return PriorsStore(StoreGroup(self._group.location, REVERSE_GROUP), self._frames, self._box, self._names)
+        reverse = StoreGroup(group.location, REVERSE_GROUP, cached=group.cached)
+        return PriorsStore(reverse, self._frames, self._box, self._names)
 
     @property
     def coded(self) -> PriorsStore:
@@ -443,13 +448,16 @@ class PriorsStore:
         return finish
 
 
-def open_store(target: str | os.PathLike[str]) -> PriorsStore:
+def open_store(target: str | os.PathLike[str], *, cached: bool = True) -> PriorsStore:
     """Open a finished store for reading.
 
     Parameters
     ----------
     target : str or path
         Local folder or fsspec URL.
+    cached : bool
+        Whether decompressed chunks are kept, 64 MiB for all stores of a process: reading frame after frame then
+        decompresses each chunk once. Clips of many frames are read as fast without.
 
     Returns
     -------
@@ -469,7 +477,7 @@ def open_store(target: str | os.PathLike[str]) -> PriorsStore:
     """
     location = Location(target)
     try:
-        group = StoreGroup(location)
+        group = StoreGroup(location, cached=cached)
         names = group.names
     except StoreNotFoundError as error:
         if location.is_local and (unfinished := partial_path(location.path)).exists():
