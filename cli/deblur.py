@@ -183,7 +183,7 @@ class _Work:
                 f"{path}: the network has backward blocks, whose vectors a coded stream does not have; decode it and "
                 "give its frames"
             )
-        decoded = coded or self._deblurrer.data.blurry == "decoded"
+        decoded = coded or self._deblurrer.reader_config().blurry == "decoded"
         settings = ExtractionSettings(
             backend=self._backend,
             directions="both" if self._deblurrer.backward else "forward",

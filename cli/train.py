@@ -20,19 +20,22 @@ from .progress import echo, progress_bar
 if TYPE_CHECKING:
     from codecprior.datasets.manifest import Manifest
     from codecprior.model.training import StepReport, TrainingResult
-    from codecprior.model.training_config import Phase1Config
+    from codecprior.model.training_config import Phase1Config, Phase2Config
 
 __all__ = ["train"]
 
 
 @click.command(short_help="Train a network on a prepared dataset.")
-@click.option("--config", "preset", metavar="PRESET|FILE", required=True, help="Such as cpfp or cpfp-tiny, or YAML.")
+@click.option(
+    "--config", "preset", metavar="PRESET|FILE", required=True, help="cpfp, cpfp-tiny, cpc, cpc-tiny, or a YAML file."
+)
 @click.option(
     "--data",
     metavar="MANIFEST",
     required=True,
     help="manifest.jsonl of 'codecprior prepare', or its folder.",
 )
+@click.option("--additional", metavar="MANIFEST", help="Another one for stage 2, such as degraded HQ video.")
 @click.option(
     "-o", "--output", "run", metavar="RUN", type=click.Path(path_type=Path), required=True, help="Folder to write."
 )
@@ -56,6 +59,7 @@ def train(
     *,
     preset: str,
     data: str,
+    additional: str | None,
     run: Path,
     assignments: tuple[str, ...],
     max_steps: int | None,
@@ -75,13 +79,17 @@ def train(
     codecprior train --config cpfp-tiny --data gopro-priors -o runs/tiny \\
       --set training.steps=500 --set validation.split=test
     codecprior train --config cpfp --data gopro-priors -o runs/cpfp --dry-run
+    codecprior train --config cpc --data gopro-priors --additional hq-priors \
+      -o runs/cpc --set stage1.checkpoint=runs/cpfp \
+      --set cpc.base_path=sd21 --set cpc.ircontrolnet_path=v2.pth
     """
     from codecprior.datasets.manifest import read_manifest
     from codecprior.model.training_config import training_config
 
     config, manifest = training_config(preset, assignments), read_manifest(data)
+    second = None if additional is None else read_manifest(additional)
     if dry_run:
-        _print_plan(config, manifest, as_json=as_json)
+        _print_plan(config, manifest, second, as_json=as_json)
         return
     from codecprior.model.training import train as run_training
 
@@ -90,6 +98,7 @@ def train(
             config,
             manifest,
             run,
+            additional=second,
             max_steps=max_steps,
             resume=resume,
             report=None if as_json else _print_report,
@@ -136,10 +145,12 @@ def _summary(result: TrainingResult) -> str:
     return text
 
 
-def _print_plan(config: Phase1Config, manifest: Manifest, *, as_json: bool) -> None:
+def _print_plan(
+    config: Phase1Config | Phase2Config, manifest: Manifest, additional: Manifest | None, *, as_json: bool
+) -> None:
     from codecprior.model.training_data import TrainingData
 
-    data = TrainingData(manifest, config)
+    data = TrainingData(manifest, config, additional)
     data.check()
     facts: dict[str, Any] = {
         "manifest": manifest.root,

@@ -28,18 +28,23 @@ from .cpfp import Cpfp
 
 __all__ = [
     "CONFIG_NAME",
+    "STAGE1_NAME",
     "WEIGHTS_NAME",
     "NetworkKind",
     "kind_of",
     "load_checkpoint",
     "read_sections",
     "save_checkpoint",
+    "weights_file",
 ]
 
 WEIGHTS_NAME: Final = "model.safetensors"
 """Name of the weights in the folder of a training."""
 CONFIG_NAME: Final = "config.yaml"
 """Name of the configuration beside them, for people; the weights hold the same."""
+
+STAGE1_NAME: Final = "stage1.safetensors"
+"""Name of the weights of stage 1 in the folder of a training of stage 2, which belong together."""
 
 NetworkKind = Literal["cpfp", "cpc"]
 """What is trained: the network of stage 1 or the ControlNet of stage 2; its section in a configuration is named so."""
@@ -119,7 +124,7 @@ def read_sections(path: Path | str) -> dict[str, Any]:
     ConfigError
         If there is no checkpoint.
     """
-    return cast("dict[str, Any]", _facts(_file(path))["config"])
+    return cast("dict[str, Any]", _facts(weights_file(path))["config"])
 
 
 def load_checkpoint(path: Path | str, kind: NetworkKind | None = None) -> tuple[dict[str, Any], nn.Module]:
@@ -144,7 +149,7 @@ def load_checkpoint(path: Path | str, kind: NetworkKind | None = None) -> tuple[
     ConfigError
         If there is no checkpoint, it is of another kind, or weights and configuration do not belong together.
     """
-    file = _file(path)
+    file = weights_file(path)
     facts = _facts(file)
     sections: dict[str, Any] = facts["config"]
     found = kind_of(sections)
@@ -174,7 +179,24 @@ def _network(kind: NetworkKind, facts: Mapping[str, Any]) -> nn.Module:
     return cast(nn.Module, CodingPriorControlNet.from_config(facts["network"]))
 
 
-def _file(path: Path | str) -> Path:
+def weights_file(path: Path | str) -> Path:
+    """Find the weights of a checkpoint.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder of a training, or a file of weights.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
     file = Path(path)
     if file.is_dir():
         file /= WEIGHTS_NAME

@@ -22,13 +22,13 @@ from codecprior.datasets.reader import ClipReader, ReaderConfig
 from codecprior.errors import ConfigError
 from codecprior.media.files import sha256_file
 
-from .checkpoint import WEIGHTS_NAME, kind_of, load_checkpoint, read_sections
+from .checkpoint import STAGE1_NAME, kind_of, load_checkpoint, read_sections, weights_file
+from .cpc_config import CpcConfig, SamplingConfig
 from .cpfp import Cpfp
 from .inference import Chunk, ChunkConfig, Stage1
-from .training_config import DataConfig
+from .training_config import NO_STAGE1, Phase1Config, Phase2Config, Stage1Config
 
 if TYPE_CHECKING:
-    from .cpc_config import CpcConfig, SamplingConfig
     from .stable_diffusion import StableDiffusion
 
 __all__ = ["Deblurrer", "Stage2", "load_deblurrer"]
@@ -93,7 +93,7 @@ class Deblurrer:
     ----------
     stage1 : Stage1
         Restores clips.
-    data : DataConfig
+    reader : ReaderConfig
         How frames and priors are read.
     stage2 : Stage2, optional
         Generates details.
@@ -102,10 +102,10 @@ class Deblurrer:
     """
 
     def __init__(
-        self, stage1: Stage1, data: DataConfig, stage2: Stage2 | None = None, *, facts: Mapping[str, Any]
+        self, stage1: Stage1, reader: ReaderConfig, stage2: Stage2 | None = None, *, facts: Mapping[str, Any]
     ) -> None:
         self.facts = facts
-        self.data = data
+        self._reader = reader
         self._stage1 = stage1
         self._stage2 = stage2
 
@@ -117,7 +117,7 @@ class Deblurrer:
     @property
     def backward(self) -> bool:
         """Whether stores need the pass over the time-reversed sequence."""
-        return "backward" in self._stage1.network.config.branches
+        return self._reader.backward
 
     def reader_config(self, blurry: Literal["source", "decoded"] | None = None) -> ReaderConfig:
         """Return what to read of each clip.
@@ -132,9 +132,7 @@ class Deblurrer:
         ReaderConfig
             For the reader that is given to :meth:`frames`.
         """
-        data = replace(self.data, blurry=blurry or self.data.blurry)
-        channels = self._stage1.network.config.residual_channels
-        return data.reader(channels, backward=self.backward, sharp=False)
+        return replace(self._reader, sharp=False, blurry=blurry or self._reader.blurry)
 
     def frames(self, reader: ClipReader, sequence: int) -> Iterator[NDArray[np.uint8]]:
         """Make one sequence sharp.
@@ -188,7 +186,7 @@ def load_deblurrer(
     stage : {1, 2}, optional
         Last stage that runs; by default that of the checkpoint.
     stage1 : path-like, optional
-        Checkpoint of stage 1, for one of stage 2.
+        Checkpoint of stage 1, in place of the one that stage 2 was trained on.
     base : str, optional
         Where the frozen base of stage 2 is, if not where it was in training.
     chunks : ChunkConfig, optional
@@ -208,31 +206,46 @@ def load_deblurrer(
     ConfigError
         If a checkpoint is none, of the wrong stage or missing, the base has no weights, or there is no such device.
     """
-    where = _device(device)
-    sections, first = read_sections(checkpoint), checkpoint
+    where, chunks = _device(device), chunks or ChunkConfig()
+    sections = read_sections(checkpoint)
     trained = 1 if kind_of(sections) == "cpfp" else 2
     last = stage or trained
     if last > trained:
         raise ConfigError(f"{checkpoint}: is a checkpoint of stage 1; give one of stage 2, or use stage 1 only")
-    if trained == 2:
-        if stage1 is None:
-            raise ConfigError(f"{checkpoint}: is a checkpoint of stage 2; give that of stage 1, too (--stage1)")
-        first = stage1
-    chunks = chunks or ChunkConfig()
-    first_sections, network = load_checkpoint(first, "cpfp")
-    facts = {"stage": last, "stage1": _digest(first), "chunks": chunks.to_dict()}
-    restoration = Stage1(cast(Cpfp, network.to(where)), chunks, where)
-    data = DataConfig.from_dict(first_sections.get("data", {}))
+    facts: dict[str, Any] = {"stage": last, "chunks": chunks.to_dict()}
+    if trained == 1:
+        first: str | Path | None = checkpoint
+    else:
+        config = Phase2Config.from_dict(sections)
+        first = stage1 or _stage1_of(checkpoint, config)
+        config = replace(config, stage1=Stage1Config(checkpoint=NO_STAGE1 if first is None else str(first)))
+    network = None
+    if first is not None:
+        sections, loaded = load_checkpoint(first, "cpfp")
+        network = cast(Cpfp, loaded.to(where))
+        facts["stage1"] = sha256_file(weights_file(first))
+    elif last == 1:
+        raise ConfigError(f"{checkpoint}: was trained without stage 1; use both stages, or give --stage1")
+    restoration = Stage1(network, chunks, where)
     if last == 1:
-        return Deblurrer(restoration, data, facts=facts)
-    second = _load_stage2(checkpoint, base, sampling or {}, where)
-    planes = second.config.residual_channels, restoration.network.config.residual_channels
-    if planes[0] != planes[1] or _priors(sections) != _priors(first_sections):
-        raise ConfigError(
-            f"{checkpoint}: was trained on other priors than {first}; give the stage 1 that it belongs to"
-        )
-    facts |= {"stage2": _digest(checkpoint), "cpc": second.config.to_dict(), "sampling": second.sampling.to_dict()}
-    return Deblurrer(restoration, data, second, facts=facts)
+        return Deblurrer(restoration, Phase1Config.from_dict(sections).reader(), facts=facts)
+    reader, second = config.reader(), _load_stage2(checkpoint, config, base, sampling or {}, where)
+    facts |= {
+        "stage2": sha256_file(weights_file(checkpoint)),
+        "cpc": second.config.to_dict(),
+        "sampling": second.sampling.to_dict(),
+    }
+    return Deblurrer(restoration, reader, second, facts=facts)
+
+
+def _stage1_of(checkpoint: str | Path, config: Phase2Config) -> Path | None:
+    """Find the weights of stage 1 that stage 2 was trained on, if it was on any."""
+    if config.stage1.checkpoint == NO_STAGE1:
+        return None
+    kept = weights_file(checkpoint).with_name(STAGE1_NAME)
+    if not kept.is_file():
+        raise ConfigError(f"{checkpoint}: there is no {STAGE1_NAME} beside its weights; give stage 1 with --stage1")
+    return kept
 
 
 def _device(name: str | None) -> torch.device:
@@ -247,23 +260,13 @@ def _device(name: str | None) -> torch.device:
         ) from error
 
 
-def _priors(sections: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return how the priors that a network was trained on were read."""
-    data = {**DataConfig().to_dict(), **sections.get("data", {})}
-    return data["vectors"], data["residual"]
-
-
-def _load_stage2(checkpoint: str | Path, base: str | None, changes: Mapping[str, Any], device: torch.device) -> Stage2:
-    from .cpc_config import CpcConfig, SamplingConfig
+def _load_stage2(
+    checkpoint: str | Path, config: Phase2Config, base: str | None, changes: Mapping[str, Any], device: torch.device
+) -> Stage2:
     from .stable_diffusion import load_stable_diffusion
 
-    sections, controlnet = load_checkpoint(checkpoint, "cpc")
-    config = CpcConfig.from_dict({**sections["cpc"], **({} if base is None else {"base_path": base})})
-    sampling = SamplingConfig.from_dict({**sections.get("sampling", {}), **changes})
-    frozen = load_stable_diffusion(config).to(device)
-    return Stage2(base=frozen, controlnet=controlnet.to(device), config=config, sampling=sampling)
-
-
-def _digest(checkpoint: str | Path) -> str:
-    path = Path(checkpoint)
-    return sha256_file(path / WEIGHTS_NAME if path.is_dir() else path)
+    cpc = config.cpc if base is None else replace(config.cpc, base_path=base)
+    sampling = SamplingConfig.from_dict({**config.sampling.to_dict(), **changes})
+    _, controlnet = load_checkpoint(checkpoint, "cpc")
+    frozen = load_stable_diffusion(cpc).to(device)
+    return Stage2(base=frozen, controlnet=controlnet.to(device), config=cpc, sampling=sampling)

@@ -97,8 +97,8 @@ class Stage1:
 
     Parameters
     ----------
-    network : Cpfp
-        The network, on the device.
+    network : Cpfp, optional
+        The network, on the device. Without, frames stay as they are.
     config : ChunkConfig
         How much at a time.
     device : torch.device or str
@@ -110,11 +110,11 @@ class Stage1:
         If weights that its alignment needs cannot be loaded.
     """
 
-    def __init__(self, network: Cpfp, config: ChunkConfig, device: torch.device | str = "cpu") -> None:
-        self.network = network
+    def __init__(self, network: Cpfp | None, config: ChunkConfig, device: torch.device | str = "cpu") -> None:
         self.config = config
         self.device = device
-        self._aligner = Aligner(network.config, device)
+        self._network = network
+        self._aligner = None if network is None else Aligner(network.config, device)
 
     def restore(self, reader: ClipReader, sequence: int) -> Iterator[Chunk]:
         """Restore one sequence; the next chunk is read meanwhile.
@@ -136,7 +136,8 @@ class Stage1:
         CodecpriorError
             If frames or priors cannot be read, or are not what the network takes.
         """
-        overlap = self.config.overlap_frames if "backward" in self.network.config.branches else 0
+        backward = self._network is not None and "backward" in self._network.config.branches
+        overlap = self.config.overlap_frames if backward else 0
         num_frames = reader.manifest.entries[sequence].num_frames
         chunks = _Chunks(sequence, num_frames, self.config.chunk_frames, overlap)
         dataset = ClipDataset(reader, chunks)
@@ -150,6 +151,8 @@ class Stage1:
     @torch.no_grad()
     def _restored(self, batch: Mapping[str, Tensor], kept: slice, states: _States) -> Tensor:
         """Restore the frames of a batch of one clip that are kept, and bring the state of each tile forward."""
+        if self._network is None or self._aligner is None:
+            return batch["blurry"][0, kept]
         height, width = batch["blurry"].shape[3:]
         batch = {key: _padded(value) if value.shape[3:] == (height, width) else value for key, value in batch.items()}
         read = slice(kept.start, None)
@@ -159,7 +162,7 @@ class Stage1:
         weight = torch.zeros_like(total[0, 0])
         for rows, columns in product(*(_tiles(side, self.config) for side in weight.shape)):
             place = rows.start, columns.start
-            output = self.network(
+            output = self._network(
                 blurry[..., rows, columns],
                 **{direction: _cut(guide, rows, columns, weight.shape[1]) for direction, guide in guides.items()},
                 state=states.get(place),

@@ -32,14 +32,14 @@ from torch.utils.tensorboard import SummaryWriter
 from codecprior import __version__
 from codecprior.datasets.manifest import Manifest
 from codecprior.errors import CodecpriorError, ConfigError
-from codecprior.media.files import written_whole
+from codecprior.media.files import sha256_file, written_whole
 from codecprior.visualization.output import write_png
 
-from .checkpoint import WEIGHTS_NAME, read_sections, save_checkpoint
+from .checkpoint import STAGE1_NAME, WEIGHTS_NAME, read_sections, save_checkpoint
 from .dataset import ClipDataset, ClipLoader
 from .phase import Phase
 from .phase1 import Phase1
-from .training_config import Phase1Config, TrainingConfig
+from .training_config import Phase1Config, Phase2Config, TrainingConfig
 from .training_data import Share, TrainingData
 from .validation import Shown, sheet
 
@@ -51,7 +51,7 @@ _STATES: Final = "states"
 _RECORD: Final = "run.json"
 _LIBRARIES: Final = ("torch", "torchvision", "accelerate", "diffusers", "transformers", "numpy")
 _BETAS: Final = (0.9, 0.999)
-_MAY_DIFFER: Final = ("run", "validation")
+_MAY_DIFFER: Final = ("run", "validation", "sampling")
 """Sections that do not decide what a training comes to."""
 
 
@@ -143,10 +143,11 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 
 def train(
-    config: Phase1Config,
+    config: Phase1Config | Phase2Config,
     manifest: Manifest,
     run: Path,
     *,
+    additional: Manifest | None = None,
     max_steps: int | None = None,
     resume: bool = False,
     report: Callable[[StepReport], None] | None = None,
@@ -157,12 +158,14 @@ def train(
 
     Parameters
     ----------
-    config : Phase1Config
+    config : Phase1Config or Phase2Config
         The training.
     manifest : Manifest
         The prepared dataset.
     run : pathlib.Path
         Folder to write.
+    additional : Manifest, optional
+        Another prepared dataset, for stage 2.
     max_steps : int, optional
         Steps, counted from the very start, after which this run ends even if the training has more.
     resume : bool
@@ -189,10 +192,12 @@ def train(
     started = time.monotonic()
     accelerator = _accelerator(config.training)
     _require_folder(run, config, resume=resume)
-    data = TrainingData(manifest, config)
+    data = TrainingData(manifest, config, additional)
     data.check()
     _seed(config.training.seed, 0, 0)
-    phase = Phase1(config, accelerator.device)
+    phase = _phase(config, data, accelerator.device)
+    if isinstance(config, Phase2Config) and accelerator.is_main_process:
+        _keep_stage1(config.stage1.weights(), run / STAGE1_NAME)
     trainer = _Trainer(config, data, run, accelerator, phase)
     if resume:
         trainer.load_newest()
@@ -226,7 +231,12 @@ class _Trainer:
     """One run of a training."""
 
     def __init__(
-        self, config: Phase1Config, data: TrainingData, run: Path, accelerator: Accelerator, phase: Phase
+        self,
+        config: Phase1Config | Phase2Config,
+        data: TrainingData,
+        run: Path,
+        accelerator: Accelerator,
+        phase: Phase,
     ) -> None:
         self.config, self.run, self.accelerator, self.phase = config, run, accelerator, phase
         training = config.training
@@ -424,6 +434,25 @@ class _Clock:
         )
 
 
+def _phase(config: Phase1Config | Phase2Config, data: TrainingData, device: torch.device) -> Phase:
+    if isinstance(config, Phase1Config):
+        return Phase1(config, device)
+    from .phase2 import Phase2  # diffusers takes seconds to import
+
+    return Phase2(config, device, restored=data.restored)
+
+
+def _keep_stage1(weights: Path | None, kept: Path) -> None:
+    """Copy the weights of stage 1, so that what is trained on them stays of use; refuse others than those of before."""
+    if weights is None:
+        return
+    if not kept.exists():
+        with written_whole(kept) as partial:
+            shutil.copyfile(weights, partial)
+    elif sha256_file(kept) != sha256_file(weights):
+        raise ConfigError(f"{weights}: is not the stage 1 that this training began with; use {kept}")
+
+
 def _accelerator(training: TrainingConfig) -> Accelerator:
     precision = {"none": "no"}.get(training.mixed_precision, training.mixed_precision)
     try:
@@ -477,7 +506,7 @@ def _states(run: Path) -> list[Path]:
     return sorted(each for each in folder.iterdir() if each.name.isdecimal()) if folder.is_dir() else []
 
 
-def _require_folder(run: Path, config: Phase1Config, *, resume: bool) -> None:
+def _require_folder(run: Path, config: Phase1Config | Phase2Config, *, resume: bool) -> None:
     """Refuse a folder that a new training must not touch, or that this one cannot go on in."""
     there = run.exists() and (not run.is_dir() or any(run.iterdir()))
     if not resume:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from codecprior.core.arrays import CELL
 from codecprior.datasets.motion import VectorLists
@@ -16,19 +16,31 @@ from codecprior.datasets.normalization import ResidualNormalization
 from codecprior.datasets.reader import ReaderConfig
 from codecprior.errors import ConfigError
 
-from .checkpoint import kind_of
+from .checkpoint import kind_of, read_sections, weights_file
 from .config import Config, CpfpConfig, load_preset, overridden
+from .cpc_config import CpcConfig, DenoisingConfig, SamplingConfig
 from .losses import RestorationLoss
 
 __all__ = [
+    "NO_STAGE1",
     "DataConfig",
+    "GenerationConfig",
+    "HybridDataConfig",
     "Phase1Config",
+    "Phase2Config",
     "RestorationConfig",
     "RunConfig",
+    "Stage1Config",
     "TrainingConfig",
     "ValidationConfig",
     "training_config",
 ]
+
+NO_STAGE1: Final = "none"
+"""In place of a checkpoint: stage 2 works on blurry frames."""
+
+_LATENT_MULTIPLE: Final = 64
+"""Of the sides of a crop: latents have an eighth of the samples, and the networks halve them three times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,7 +295,143 @@ class Phase1Config(Config):
         return self.data.reader(self.cpfp.residual_channels, backward="backward" in self.cpfp.branches)
 
 
-def training_config(preset: str | Path, assignments: Iterable[str] = ()) -> Phase1Config:
+@dataclass(frozen=True, kw_only=True)
+class Stage1Config(Config):
+    """What makes the condition of stage 2.
+
+    Parameters
+    ----------
+    checkpoint : str, optional
+        Folder of a training of stage 1, or its weights; must be given. ``"none"``: blurry frames themselves are the
+        condition, which is "w/o CPFP" of Table II.
+    """
+
+    checkpoint: str | None = None
+
+    def weights(self) -> Path | None:
+        """Return the weights of stage 1; None if blurry frames are the condition.
+
+        Raises
+        ------
+        ConfigError
+            If nothing is given, or there are no weights.
+        """
+        if self.checkpoint is None:
+            raise ConfigError(
+                "stage1.checkpoint is not set: give the folder of a training of stage 1 (cpfp), or none for blurry "
+                "frames as they are"
+            )
+        return None if self.checkpoint == NO_STAGE1 else weights_file(self.checkpoint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HybridDataConfig(DataConfig):
+    """What is read for stage 2. A sample is the frame in the middle of a clip, which stage 1 restores as a whole.
+
+    Parameters
+    ----------
+    mixing : float
+        Share of samples that come from the additional dataset, where one is given; the paper does not say.
+    additional_split : str
+        Split of its manifest.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
+
+    num_frames: int = 5
+    crop: int = 512
+    mixing: float = 0.5
+    additional_split: str = "train"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.mixing < 1:
+            raise ConfigError(f"mixing {self.mixing}: use more than 0 and less than 1")
+        if self.crop % _LATENT_MULTIPLE:
+            raise ConfigError(
+                f"crop {self.crop}: use a multiple of {_LATENT_MULTIPLE}, which the networks of stage 2 take"
+            )
+        _at_least(self, 2, "num_frames")  # the vectors of a frame lead to the one before it
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationConfig(TrainingConfig):
+    """Training of stage 2: learning rate and batch are the paper's, the rest is DiffBIR's."""
+
+    steps: int = 80_000
+    learning_rate: float = 1e-5
+    weight_decay: float = 0.01
+    schedule: Literal["cosine", "constant"] = "constant"
+    final_learning_rate: float = 0.0
+    ema_decay: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase2Config(Config):
+    """A training of stage 2.
+
+    Parameters
+    ----------
+    cpc : CpcConfig
+        The networks.
+    stage1 : Stage1Config
+        What makes the condition.
+    data : HybridDataConfig
+        What is read.
+    denoising : DenoisingConfig
+        The loss.
+    sampling : SamplingConfig
+        How validations and, by default, ``deblur`` generate frames.
+    training : GenerationConfig
+        How it is trained.
+    validation : ValidationConfig
+        What is looked at.
+    run : RunConfig
+        What may be different each time that it is resumed.
+    """
+
+    cpc: CpcConfig = field(default_factory=CpcConfig)
+    stage1: Stage1Config = field(default_factory=Stage1Config)
+    data: HybridDataConfig = field(default_factory=HybridDataConfig)
+    denoising: DenoisingConfig = field(default_factory=DenoisingConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    training: GenerationConfig = field(default_factory=GenerationConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def reader(self) -> ReaderConfig:
+        """Return what to read for both stages.
+
+        Returns
+        -------
+        ReaderConfig
+            For :class:`codecprior.datasets.reader.ClipReader`.
+
+        Raises
+        ------
+        ConfigError
+            If there is no checkpoint of stage 1, it is one of stage 2, or was trained on other priors.
+        """
+        path, backward = self.stage1.weights(), False
+        if path is not None:
+            sections = read_sections(path)
+            if kind_of(sections) != "cpfp":
+                raise ConfigError(f"{path}: is a checkpoint of stage 2 (cpc); give one of stage 1 (cpfp)")
+            first = Phase1Config.from_dict(sections)
+            theirs = first.cpfp.residual_channels, first.data.vectors, first.data.residual
+            if theirs != (self.cpc.residual_channels, self.data.vectors, self.data.residual):
+                raise ConfigError(
+                    f"{path}: was trained on other priors; use cpc.residual_channels {theirs[0]}, data.vectors "
+                    f"{theirs[1]} and data.residual {theirs[2]}, as it has them"
+                )
+            backward = "backward" in first.cpfp.branches
+        return self.data.reader(self.cpc.residual_channels, backward=backward)
+
+
+def training_config(preset: str | Path, assignments: Iterable[str] = ()) -> Phase1Config | Phase2Config:
     """Read the configuration of a training.
 
     Parameters
@@ -295,7 +443,7 @@ def training_config(preset: str | Path, assignments: Iterable[str] = ()) -> Phas
 
     Returns
     -------
-    Phase1Config
+    Phase1Config or Phase2Config
         All sections, complete.
 
     Raises
@@ -306,11 +454,7 @@ def training_config(preset: str | Path, assignments: Iterable[str] = ()) -> Phas
     sections = load_preset(preset)
     for assignment in assignments:
         sections = overridden(sections, assignment)
-    if kind_of(sections) != "cpfp":
-        raise ConfigError(
-            f"configuration {str(preset)!r}: is of stage 2, which cannot be trained yet; use one of stage 1"
-        )
-    return Phase1Config.from_dict(sections)
+    return Phase1Config.from_dict(sections) if kind_of(sections) == "cpfp" else Phase2Config.from_dict(sections)
 
 
 def _at_least(config: Any, least: int, *names: str) -> None:

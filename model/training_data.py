@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
-from codecprior.datasets.manifest import Manifest
+from codecprior.datasets.manifest import Manifest, ManifestEntry, joined
 from codecprior.datasets.reader import ClipReader
-from codecprior.datasets.sampling import ClipRequest, RandomClips, Sampling
+from codecprior.datasets.sampling import ClipRequest, MixedClips, RandomClips, Sampling
 from codecprior.errors import ConfigError
+from codecprior.media.files import sha256_file
 
-from .training_config import Phase1Config
+from .training_config import Phase1Config, Phase2Config
 from .validation import FixedClips
 
 __all__ = ["Share", "TrainingData", "split_of"]
+
+_MIXED: Final = (
+    "some frames are outputs of stage 1, others are not; give all datasets to 'codecprior precompute', or none"
+)
 
 
 class Share(Sampling):
@@ -52,44 +57,56 @@ class TrainingData:
     ----------
     manifest : Manifest
         The dataset.
-    config : Phase1Config
+    config : Phase1Config or Phase2Config
         The training.
+    additional : Manifest, optional
+        Another dataset for stage 2, such as degraded and original HQ video.
 
     Attributes
     ----------
     manifest : Manifest
-        The sequences to train on.
+        The sequences to train on, of both.
     reader : ClipReader
         Reads them.
-    clips : RandomClips
+    clips : Sampling
         Which clips of them.
     fixed : tuple of ClipReader and FixedClips, or None
         The clips of validations.
+    restored : bool
+        Whether blurry frames are outputs of stage 1 already.
 
     Raises
     ------
     ConfigError
-        If a split has no sequences, or one of them is too short or has no sharp frames.
+        If a split has no sequences, one of them is too short or has no sharp frames, or its frames are outputs of
+        another stage 1.
     """
 
-    def __init__(self, manifest: Manifest, config: Phase1Config) -> None:
+    def __init__(
+        self, manifest: Manifest, config: Phase1Config | Phase2Config, additional: Manifest | None = None
+    ) -> None:
         data, validation = config.data, config.validation
         self.manifest = split_of(manifest, data.split, "data.split")
+        self.clips: Sampling = self._drawn(config, self.manifest.entries)
+        if additional is not None:
+            if isinstance(config, Phase1Config):
+                raise ConfigError("additional data are for stage 2; train stage 1 without --additional")
+            second = split_of(additional, config.data.additional_split, "data.additional_split")
+            self.clips = MixedClips(
+                self.clips,
+                self._drawn(config, second.entries),
+                offset=len(self.manifest.entries),
+                share=config.data.mixing,
+            )
+            self.manifest = joined(self.manifest, second)
+        self.restored = _restored(self.manifest.entries, config)
         self.reader = ClipReader(self.manifest, config.reader())
         self._crop, self._time_reversal = (data.crop, data.crop), data.time_reversal
-        self.clips = RandomClips(
-            self.manifest.entries,
-            num_frames=data.num_frames,
-            crop=data.crop,
-            flips=data.flips,
-            transpose=data.transpose,
-            time_reversal=data.time_reversal,
-            strides=data.strides,
-            seed=config.training.seed,
-        )
         self.fixed = None
         if validation.split is not None:
             chosen = split_of(manifest, validation.split, "validation.split")
+            if _restored(chosen.entries, config) != self.restored:
+                raise ConfigError(f"split {validation.split}: {_MIXED}")
             fixed = FixedClips(
                 chosen.entries, num_clips=validation.num_clips, num_frames=data.num_frames, crop=data.crop
             )
@@ -121,6 +138,37 @@ class TrainingData:
             for index in range(len(fixed)):
                 request = fixed.request(index)
                 reader.read(replace(request, frames=request.frames[:1]))
+
+    def _drawn(self, config: Phase1Config | Phase2Config, entries: Sequence[ManifestEntry]) -> RandomClips:
+        data = config.data
+        return RandomClips(
+            entries,
+            num_frames=data.num_frames,
+            crop=data.crop,
+            flips=data.flips,
+            transpose=data.transpose,
+            time_reversal=data.time_reversal,
+            strides=data.strides,
+            seed=config.training.seed,
+        )
+
+
+def _restored(entries: Sequence[ManifestEntry], config: Phase1Config | Phase2Config) -> bool:
+    """Say whether frames are outputs of the stage 1 that a training names: all of them, or none."""
+    found = {entry.restored_by for entry in entries}
+    if found == {None}:
+        return False
+    if isinstance(config, Phase1Config):
+        raise ConfigError("frames are outputs of stage 1 already; train stage 1 on the dataset that they came from")
+    if None in found:
+        raise ConfigError(_MIXED)
+    weights = config.stage1.weights()
+    if weights is None or found != {sha256_file(weights)}:
+        raise ConfigError(
+            f"stage1.checkpoint {config.stage1.checkpoint}: frames of the dataset are outputs of another stage 1; set "
+            "it to the one that 'codecprior precompute' had"
+        )
+    return True
 
 
 def split_of(manifest: Manifest, split: str, name: str) -> Manifest:

@@ -10,7 +10,7 @@ import json
 import os
 import posixpath
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from codecprior.errors import DatasetError
 from codecprior.media.files import written_whole
 from codecprior.store.location import is_url
 
-__all__ = ["MANIFEST_NAME", "Manifest", "ManifestEntry", "read_manifest", "relative_path", "write_manifest"]
+__all__ = ["MANIFEST_NAME", "Manifest", "ManifestEntry", "joined", "read_manifest", "relative_path", "write_manifest"]
 
 MANIFEST_NAME: Final = "manifest.jsonl"
 """Name of the manifest in the folder of a prepared dataset."""
@@ -53,6 +53,8 @@ class ManifestEntry:
         Zarr v3 group with the arrays ``blurry`` and ``sharp``, (T, H, W, 3) uint8 RGB, if the frames were packed.
     raw : mapping, optional
         Layout of raw planar files, as keyword arguments of :class:`codecprior.media.RawFormat` in JSON values.
+    restored_by : str, optional
+        SHA-256 of the weights of stage 1 whose outputs are the blurry side of ``frames``: ``codecprior precompute``.
 
     Raises
     ------
@@ -69,6 +71,7 @@ class ManifestEntry:
     checks: Mapping[str, Any] = field(default_factory=dict)
     frames: str | None = None
     raw: Mapping[str, Any] | None = None
+    restored_by: str | None = None
 
     def __post_init__(self) -> None:
         values: dict[str, Any] = vars(self)
@@ -84,8 +87,9 @@ class ManifestEntry:
                     raise DatasetError(f"{name} names {len(files)} files for {self.num_frames} frames")
             elif not isinstance(files, str) and (files is not None or name == "blurry"):
                 raise DatasetError(f"{name} {files!r}: must be a list of files or the name of one raw file or video")
-        if not isinstance(values["frames"], str | None):
-            raise DatasetError(f"frames {self.frames!r}: must be a text or null")
+        for name in ("frames", "restored_by"):
+            if not isinstance(values[name], str | None):
+                raise DatasetError(f"{name} {values[name]!r}: must be a text or null")
         if not isinstance(values["checks"], Mapping) or not isinstance(values["raw"], Mapping | None):
             raise DatasetError("checks and raw: must be JSON objects")
 
@@ -199,6 +203,31 @@ def write_manifest(target: str | os.PathLike[str], entries: Iterable[ManifestEnt
         fs.invalidate_cache()
     except Exception as error:  # each fsspec backend has its own exceptions
         raise DatasetError(f"{url}: cannot be written ({error}); choose another output") from error
+
+
+def joined(first: Manifest, second: Manifest) -> Manifest:
+    """Put the sequences of one manifest behind those of another.
+
+    Parameters
+    ----------
+    first, second : Manifest
+        Sequences of both may have the same name.
+
+    Returns
+    -------
+    Manifest
+        With the root of the first one.
+    """
+
+    def moved(entry: ManifestEntry) -> ManifestEntry:
+        sides = {
+            name: files if files is None else resolve(files) if isinstance(files, str) else tuple(map(resolve, files))
+            for name, files in (("blurry", entry.blurry), ("sharp", entry.sharp), ("frames", entry.frames))
+        }
+        return replace(entry, store=resolve(entry.store), **sides)
+
+    resolve = second.resolve
+    return replace(first, entries=(*first.entries, *map(moved, second.entries)))
 
 
 def relative_path(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +21,7 @@ from codecprior.datasets.geometry import Orientation
 from codecprior.datasets.manifest import ManifestEntry
 from codecprior.errors import ConfigError
 
-__all__ = ["ClipRequest", "ClipSampler", "RandomClips", "Sampling", "Windows"]
+__all__ = ["ClipRequest", "ClipSampler", "MixedClips", "RandomClips", "Sampling", "Windows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +191,45 @@ class RandomClips(Sampling):
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+class MixedClips(Sampling):
+    """Clips of two datasets in a fixed ratio, spread evenly: an epoch has each sample of the first one once.
+
+    Parameters
+    ----------
+    first, second : Sampling
+        Their samples.
+    offset : int
+        Position in the manifest of both where the sequences of the second one begin.
+    share : float
+        Of the samples, those of the second one; between 0 and 1.
+    """
+
+    def __init__(self, first: Sampling, second: Sampling, *, offset: int, share: float) -> None:
+        self._first, self._second, self._offset, self._share = first, second, offset, share
+
+    def __len__(self) -> int:
+        return int(len(self._first) / (1 - self._share))
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the samples; see :class:`Sampling`."""
+        return {
+            "first": dict(self._first.identity()),
+            "second": dict(self._second.identity()),
+            "offset": self._offset,
+            "share": self._share,
+        }
+
+    def request(self, index: int, epoch: int = 0) -> ClipRequest:
+        """Return a sample of one of them; see :class:`Sampling`."""
+        before = int(index * self._share)
+        if int((index + 1) * self._share) == before:
+            return self._first.request(index - before, epoch)
+        # The second one has epochs of its own.
+        own, place = divmod(epoch * int(len(self) * self._share) + before, len(self._second))
+        request = self._second.request(place, own)
+        return replace(request, sequence=self._offset + request.sequence)
 
 
 class Windows(Sampling):

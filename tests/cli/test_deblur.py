@@ -210,7 +210,9 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for parameter in network.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
     folder = tmp_path_factory.mktemp("second")
-    save_checkpoint(folder, network, {"cpc": config.to_dict(), "sampling": {"num_steps": 3}})
+    save_checkpoint(
+        folder, network, {"cpc": config.to_dict(), "stage1": {"checkpoint": "runs/cpfp"}, "sampling": {"num_steps": 3}}
+    )
     return folder
 
 
@@ -244,7 +246,7 @@ def test_both_stages_generate_details_with_the_colours_of_stage_1(
 def test_what_stage_2_lacks_is_one_clear_line(tiny: Any, run: Path, second: Path, tmp_path: Path) -> None:
     frames = tiny.pictures(tmp_path / "clip", 1)
     options = (frames, "-o", tmp_path / "out", "--checkpoint")
-    assert failed(*options, second).endswith("is a checkpoint of stage 2; give that of stage 1, too (--stage1)")
+    assert failed(*options, second).endswith("give stage 1 with --stage1")
     assert "is a checkpoint of stage 2 (cpc)" in failed(*options, second, "--stage1", second)
     sections, network = load_checkpoint(second)
     save_checkpoint(tmp_path / "large", network, {"cpc": {**sections["cpc"], "base": "sd21"}})
