@@ -194,7 +194,7 @@ def train(
     _require_folder(run, config, resume=resume)
     data = TrainingData(manifest, config, additional)
     data.check()
-    _seed(config.training.seed, 0, 0)
+    _seed(config.training.seed)
     phase = _phase(config, data, accelerator.device)
     if isinstance(config, Phase2Config) and accelerator.is_main_process:
         _keep_stage1(config.stage1.weights(), run / STAGE1_NAME)
@@ -340,7 +340,6 @@ class _Trainer:
     def _step(self, batches: Iterator[dict[str, Any]]) -> tuple[float, float]:
         """Do one step; return its loss and the seconds that batches were waited for."""
         training, step = self.config.training, self.position.step
-        _seed(training.seed, 1 + step, self.accelerator.process_index)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(training, step)
         self.network.train()
@@ -349,6 +348,8 @@ class _Trainer:
             begun = time.monotonic()
             batch = next(batches)
             waited += time.monotonic() - begun
+            # Not before: where a loader begins an epoch, it draws from the same state.
+            _seed(training.seed, 1 + step, self.accelerator.process_index, part)
             whole = part == training.gradient_accumulation
             with nullcontext() if whole else self.accelerator.no_sync(self.network):
                 loss = self.phase.loss(self.network, _moved(batch, self.accelerator.device))
@@ -461,8 +462,8 @@ def _accelerator(training: TrainingConfig) -> Accelerator:
         raise ConfigError(f"mixed_precision {training.mixed_precision}: {' '.join(str(error).split())}") from error
 
 
-def _seed(seed: int, step: int, process: int) -> None:
-    (state,) = np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)
+def _seed(*numbers: int) -> None:
+    (state,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     torch.manual_seed(int(state))
 
 
