@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import evidence, footprint, loading, preparation, storage, tracing
+from benchmarks import evidence, footprint, loading, model, preparation, storage, tracing
 
 BENCHMARKS = {
     "tracing": tracing.run,
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "preparation": preparation.run,
     "loading": loading.run,
     "footprint": footprint.run,
+    "model": model.run,
     "evidence": evidence.run,
 }
 

@@ -22,6 +22,7 @@ import codecprior
 __all__ = ["RESULTS", "Comparison", "compare", "cpu_seconds", "machine", "write"]
 
 RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("numpy", "tensorstore", "zarr", "h5py", "imageio-ffmpeg", "torch", "torchvision", "diffusers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,8 @@ def compare(baseline: str, contestants: Mapping[str, Callable[[], Any]], *, turn
     wall: dict[str, list[float]] = {name: [] for name in contestants}
     cpu: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(turns + 1):
-        for name, run in contestants.items():
+        # Back and forth: what a contestant leaves in caches meets each of its neighbours.
+        for name, run in list(contestants.items())[:: 1 if turn % 2 else -1]:
             used, started = cpu_seconds(), time.perf_counter()
             run()
             if turn:
@@ -111,14 +113,16 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "versions": {
-            name: metadata.version(name) for name in ("numpy", "tensorstore", "zarr", "h5py", "imageio-ffmpeg")
-        },
+        "versions": {name: metadata.version(name) for name in _PACKAGES if _installed(name)},
         "codecprior": codecprior.__version__,
         "commit": commit.stdout.strip() or None,
         "load_before": os.getloadavg()[0],
         "date": datetime.now(timezone.utc).date().isoformat(),
     }
+
+
+def _installed(package: str) -> bool:
+    return any(metadata.Distribution.discover(name=package))
 
 
 def write(name: str, before: dict[str, Any], results: Mapping[str, Any]) -> None:
