@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from .metrics import metric_options, metrics_config
 from .networks import load_networks, network_options
 from .output import count, table
 from .progress import echo, progress_bar
@@ -16,7 +17,6 @@ from .progress import echo, progress_bar
 if TYPE_CHECKING:
     from codecprior.model.deblurrer import Deblurrer
     from codecprior.model.evaluation import Evaluation
-    from codecprior.model.metrics import MetricsConfig
     from codecprior.model.results import Results
     from codecprior.model.scores import SequenceScores
 
@@ -31,19 +31,10 @@ _NO_NETWORK: Final = "none"
 @click.option(
     "--data", metavar="MANIFEST", required=True, help="manifest.jsonl of 'codecprior prepare', or its folder."
 )
-@click.option("--split", default="test", show_default=True, help="Split of the manifest.")
 @click.option(
     "-o", "--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Folder for the results."
 )
-@click.option("--protocol", default="plain", show_default=True, help="plain, cdvd-tsp, rvrt, rvrt-y or bsstnet.")
-@click.option("--metrics", metavar="NAMES", help="Such as psnr,ssim.  [default: psnr,ssim,lpips,niqe,musiq,warp_error]")
-@click.option("--niqe-model-path", metavar="FILE", help="niqe_pris_params.npz, which NIQE needs.")
-@click.option("--lpips-backbone", type=click.Choice(["alex", "vgg", "squeeze"]), help="Of LPIPS.  [default: alex]")
-@click.option("--lpips-backbone-path", metavar="FILE", help="Its weights as torchvision has them.")
-@click.option("--musiq-weights-path", metavar="FILE", help="Weights of MUSIQ as pyiqa has them.")
-@click.option(
-    "--warp-motion", type=click.Choice(["dis", "mv"]), help="Motion of the warp error: flow or vectors.  [default: dis]"
-)
+@metric_options("psnr,ssim,lpips,niqe,musiq,warp_error")
 @click.option("--dataset", type=click.Choice(["gopro", "dvd"]), help="Rows of the paper's table.  [default: both]")
 @click.option("--method", metavar="NAME", help="Name in the table.  [default: that of the checkpoint]")
 @network_options
@@ -79,7 +70,7 @@ def evaluate(
     from codecprior.model.results import BLURRY_INPUT, Results, write_results
     from codecprior.model.training_data import split_of
 
-    chosen, config = find_protocol(protocol), _metrics(options)
+    chosen, config = find_protocol(protocol), metrics_config(options)
     manifest = split_of(read_manifest(data), split, "--split")
     if dry_run:
         frames = count(sum(entry.num_frames for entry in manifest.entries), "frame")
@@ -111,16 +102,6 @@ def evaluate(
     else:
         _print(results)
         click.echo(f"wrote {', '.join(path.name for path in paths.values())} to {output}")
-
-
-def _metrics(options: dict[str, Any]) -> MetricsConfig:
-    from codecprior.model.metrics import MetricsConfig
-
-    names = ("niqe_model_path", "lpips_backbone", "lpips_backbone_path", "musiq_weights_path", "warp_motion")
-    given = {name: value for name in names if (value := options.pop(name)) is not None}
-    if (metrics := options.pop("metrics")) is not None:
-        given["metrics"] = metrics.split(",")
-    return MetricsConfig.from_dict(given)
 
 
 def _measured(evaluation: Evaluation, deblurrer: Deblurrer | None) -> list[SequenceScores]:

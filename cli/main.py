@@ -29,6 +29,7 @@ _COMMANDS: Final = {
     "train": "train:train",
     "deblur": "deblur:deblur",
     "evaluate": "evaluate:evaluate",
+    "ablate": "ablate:ablate",
     "doctor": "doctor:doctor",
 }
 

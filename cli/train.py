@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from codecprior.model.training import StepReport, TrainingResult
     from codecprior.model.training_config import Phase1Config, Phase2Config
 
-__all__ = ["train"]
+__all__ = ["noted_interrupts", "print_report", "train"]
 
 
 @click.command(short_help="Train a network on a prepared dataset.")
@@ -79,8 +79,8 @@ def train(
     codecprior train --config cpfp-tiny --data gopro-priors -o runs/tiny \\
       --set training.steps=500 --set validation.split=test
     codecprior train --config cpfp --data gopro-priors -o runs/cpfp --dry-run
-    codecprior train --config cpc --data gopro-priors --additional hq-priors \
-      -o runs/cpc --set stage1.checkpoint=runs/cpfp \
+    codecprior train --config cpc --data gopro-priors --additional hq-priors \\
+      -o runs/cpc --set stage1.checkpoint=runs/cpfp \\
       --set cpc.base_path=sd21 --set cpc.ircontrolnet_path=v2.pth
     """
     from codecprior.datasets.manifest import read_manifest
@@ -93,7 +93,7 @@ def train(
         return
     from codecprior.model.training import train as run_training
 
-    with _noted_interrupts() as interrupted, progress_bar("train", "step") as progress:
+    with noted_interrupts() as interrupted, progress_bar("train", "step") as progress:
         result = run_training(
             config,
             manifest,
@@ -101,7 +101,7 @@ def train(
             additional=second,
             max_steps=max_steps,
             resume=resume,
-            report=None if as_json else _print_report,
+            report=None if as_json else print_report,
             progress=progress,
             should_stop=interrupted,
         )
@@ -109,8 +109,14 @@ def train(
 
 
 @contextmanager
-def _noted_interrupts() -> Iterator[Callable[[], bool]]:
-    """Let the step that is being done end after Ctrl-C or a polite kill; a second one ends at once."""
+def noted_interrupts() -> Iterator[Callable[[], bool]]:
+    """Let the step that is being done end after Ctrl-C or a polite kill; a second one ends at once.
+
+    Yields
+    ------
+    callable
+        Tells whether there was one.
+    """
     noted = False
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -127,7 +133,8 @@ def _noted_interrupts() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _print_report(report: StepReport) -> None:
+def print_report(report: StepReport) -> None:
+    """Print how a training goes, in one line."""
     left = timedelta(seconds=round(report.remaining_seconds))
     echo(
         f"step {report.step}: loss {report.loss:.4g}, rate {report.learning_rate:.1e}, "

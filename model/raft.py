@@ -7,6 +7,7 @@ does this one. Weights come from a file of the user alone: untrained, RAFT would
 from __future__ import annotations
 
 import pickle
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -124,6 +125,7 @@ def load_raft(weights: str | Path | None) -> Raft:
     return Raft(network)
 
 
+@cache
 def raft_multiply_adds(height: int, width: int, updates: int) -> int:
     """Count the multiply-adds of RAFT's convolutions between two frames, each counted once.
 

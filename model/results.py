@@ -26,7 +26,7 @@ from .paper import PAPER_DATASETS, comparison_table, paper_title
 from .protocols import Protocol
 from .scores import Mean, SequenceScores, total_mean
 
-__all__ = ["BLURRY_INPUT", "Results", "write_results"]
+__all__ = ["BLURRY_INPUT", "Results", "markdown_table", "mean_values", "metric_cell", "write_results"]
 
 BLURRY_INPUT: Final = "Blurry input"
 """What the baseline is called."""
@@ -110,9 +110,9 @@ class Results:
             "metrics": metrics,
             "num_sequences": len(self.sequences),
             "num_frames": self.num_frames,
-            "total": {name: _mean_values(mean) for name, mean in self.totals().items()},
+            "total": {name: mean_values(mean) for name, mean in self.totals().items()},
             "sequences": [_sequence_values(each) for each in self.sequences],
-            "blurry_total": {name: _mean_values(mean) for name, mean in self.blurry_totals().items()},
+            "blurry_total": {name: mean_values(mean) for name, mean in self.blurry_totals().items()},
             "blurry_sequences": [_sequence_values(each) for each in self.blurry],
         }
 
@@ -150,7 +150,19 @@ def write_results(folder: str | Path, results: Results) -> dict[str, Path]:
     return paths
 
 
-def _mean_values(mean: Mean) -> dict[str, Any]:
+def mean_values(mean: Mean) -> dict[str, Any]:
+    """Return a mean as JSON values.
+
+    Parameters
+    ----------
+    mean : Mean
+        The mean.
+
+    Returns
+    -------
+    dict
+        Its fields; what is not finite as the module says.
+    """
     return {**asdict(mean), "value": _number(mean.value)}
 
 
@@ -159,7 +171,7 @@ def _sequence_values(scores: SequenceScores) -> dict[str, Any]:
         "sequence": scores.sequence,
         "size": list(scores.size),
         "num_frames": len(scores.frames),
-        "mean": {name: _mean_values(scores.mean(name)) for name in scores.scores},
+        "mean": {name: mean_values(scores.mean(name)) for name in scores.scores},
         "frames": list(scores.frames),
         "scores": {name: [_number(score) for score in each.tolist()] for name, each in scores.scores.items()},
     }
@@ -212,7 +224,7 @@ def _report(results: Results) -> Iterator[str]:
     totals = results.totals()
 
     def cells(values: Mapping[str, float]) -> list[str]:
-        return [_cell(values.get(metric.name, math.nan), metric) for metric in columns]
+        return [metric_cell(values.get(metric.name, math.nan), metric) for metric in columns]
 
     rows = [[f"**{results.method}**", *cells({name: mean.value for name, mean in totals.items()})]]
     if blurry := results.blurry_totals():
@@ -227,7 +239,7 @@ def _report(results: Results) -> Iterator[str]:
     origin = f"\\* As printed in Table I of *{paper_title()}*, for its own test sequences; it states no protocol."
     yield f"# Evaluation of {results.method}"
     yield ""
-    yield from _table(["Method", *heads], rows)
+    yield from markdown_table(["Method", *heads], rows)
     yield ""
     yield from textwrap.wrap(origin, _LINE)
     yield ""
@@ -236,7 +248,7 @@ def _report(results: Results) -> Iterator[str]:
     yield ""
     yield "## Sequences"
     yield ""
-    yield from _table(["Sequence", "Frames", *heads], sequences)
+    yield from markdown_table(["Sequence", "Frames", *heads], sequences)
 
 
 def _notes(results: Results, totals: Mapping[str, Mean]) -> Iterator[str]:
@@ -252,12 +264,39 @@ def _notes(results: Results, totals: Mapping[str, Mean]) -> Iterator[str]:
     yield f"codecprior {codecprior.__version__}; `metrics.json` tells what exactly each metric is."
 
 
-def _cell(value: float, metric: type[Metric]) -> str:
+def metric_cell(value: float, metric: type[Metric]) -> str:
+    """Return a score as tables have it, ``-`` for none.
+
+    Parameters
+    ----------
+    value : float
+        Score; NaN for none.
+    metric : type of Metric
+        What it is a score of.
+
+    Returns
+    -------
+    str
+        With the metric's digits.
+    """
     return "-" if math.isnan(value) else f"{value:.{metric.decimals}f}"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Markdown whose columns line up as text, too: names on the left, numbers on the right."""
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Give the lines of a table in Markdown whose columns line up as text, too.
+
+    Parameters
+    ----------
+    heads : sequence of str
+        Headings of columns.
+    rows : sequence of sequence of str
+        Cells: names on the left, numbers on the right of the others.
+
+    Yields
+    ------
+    str
+        Lines.
+    """
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     for row in (heads, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])], *rows):
         first, *others = zip(row, widths, strict=True)

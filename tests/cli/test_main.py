@@ -26,6 +26,7 @@ COMMANDS = [
     "train",
     "deblur",
     "evaluate",
+    "ablate",
     "doctor",
 ]
 
@@ -100,6 +101,7 @@ def test_verbose_logs_every_external_command(cli: Any, tiny: Any, tmp_path: Path
         ["train", "--config", "cpfp-tiny", "--data", "x", "-o", "run"],
         ["deblur", "clip.mp4", "-o", "sharp.mp4", "--checkpoint", "run"],
         ["evaluate", "--checkpoint", "run", "--data", "x", "-o", "results"],
+        ["ablate", "--data", "x", "-o", "ablations"],
     ],
 )
 def test_without_torch_the_line_that_installs_it_is_printed(arguments: list[str], tmp_path: Path) -> None:
