@@ -9,7 +9,8 @@ those that are there are not made again, so that a level that was interrupted go
     python -m benchmarks.evidence data --data DATA                       # or --pictures FOLDER, where packages lack
     python -m benchmarks.evidence units --data DATA --units UNITS --level real --device cuda --jobs 16
     python -m benchmarks.evidence unit --data DATA --variant paper --seed 0 --steps 3000 --out UNITS/real/paper-0.json
-    python -m benchmarks.evidence collect --data DATA --units UNITS      # writes results/evidence.json, prints tables
+    python -m benchmarks.evidence collect --data DATA --units UNITS      # writes results/evidence.json
+    python -m benchmarks.evidence table --into docs/evidence.md          # prints the tables, and puts them there
 """
 
 from __future__ import annotations
@@ -17,20 +18,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.evidence_data import FACTS, make_data, write_pictures
-from benchmarks.evidence_table import markdown, summary
+from benchmarks.evidence_table import markdown, summary, vector_table
 from benchmarks.evidence_unit import VARIANTS, run_unit
 from benchmarks.material import BUILD
 from benchmarks.measure import RESULTS, machine, write
 
-__all__ = ["LEVELS", "Level", "main", "run"]
+__all__ = ["LEVELS", "Level", "main", "run", "with_tables"]
 
 _FOLDER: Final = BUILD / "evidence"
 _PASSES: Final = {"train": 3, "test": 2}
@@ -94,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     several.add_argument("--seeds", type=int, help="how many trainings of each, with seeds from 0")
     several.add_argument("--steps", type=int, help="steps of each training")
     several.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="trainings side by side")
+    several.add_argument("--begin-within", metavar="SECONDS", type=float, help="begin no training later than this")
 
     for name in LEVELS:
         level = commands.add_parser(
@@ -112,9 +117,10 @@ def _parser() -> argparse.ArgumentParser:
     unit.add_argument("--threads", type=int, default=1, help="of torch on the CPU (default 1)")
     unit.add_argument("--out", type=_path, required=True, help="JSON file to write")
     unit.set_defaults(run=_unit)
-    collect = commands.add_parser("collect", parents=[places], help="write the results, print tables")
+    collect = commands.add_parser("collect", parents=[places], help="sum up what was trained in results/evidence.json")
     collect.set_defaults(run=_collect)
     table = commands.add_parser("table", help="print the tables of the results that are there")
+    table.add_argument("--into", type=_path, help="Markdown file whose tables to replace, too")
     table.set_defaults(run=_table)
     return parser
 
@@ -123,6 +129,7 @@ def _level(options: argparse.Namespace) -> None:
     _data(options)
     _units(options)
     _collect(options)
+    print(markdown(_results()[options.level]))
 
 
 def _data(options: argparse.Namespace) -> None:
@@ -143,8 +150,11 @@ def _units(options: argparse.Namespace) -> None:
     missing = [each for each in planned if not each[2].exists()]
     given = ["--data", options.data, "--batch", options.batch, "--device", options.device]
     given += ["--steps", options.steps or level.steps]
+    started = time.monotonic()
 
     def train(variant: str, seed: int, out: Path) -> None:
+        if options.begin_within is not None and time.monotonic() - started > options.begin_within:
+            return
         command = [sys.executable, "-m", "benchmarks.evidence", "unit", *given]
         command += ["--variant", variant, "--seed", seed, "--out", out]
         root = Path(__file__).resolve().parents[1]
@@ -174,15 +184,24 @@ def _collect(options: argparse.Namespace) -> None:
         if units:
             results[name] = summary(units)
     write("evidence", machine(), results)
-    _table(options)
 
 
-def _table(_: argparse.Namespace) -> None:
+def _table(options: argparse.Namespace) -> None:
     results = _results()
-    for name in LEVELS:
-        if name in results:
-            print(f"\n{name}, {results[name]['steps']} steps of {results[name]['batch']} clips:\n")
-            print(markdown(results[name]))
+    tables = {name: markdown(results[name]) for name in LEVELS if name in results}
+    if "data" in results:
+        tables["vectors"] = vector_table(results["data"])
+    print("\n\n".join(f"{name}:\n\n{table}" for name, table in tables.items()))
+    if options.into is not None:
+        options.into.write_text(with_tables(options.into.read_text(), tables))
+
+
+def with_tables(text: str, tables: Mapping[str, str]) -> str:
+    """Replace what stands between ``<!-- NAME -->`` and ``<!-- end -->`` in a document by the table of that name."""
+    for name, table in tables.items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+        text = re.sub(pattern, lambda found, table=table: f"{found[1]}\n{table}\n\n{found[2]}", text, flags=re.DOTALL)
+    return text
 
 
 def _path(text: str) -> Path:

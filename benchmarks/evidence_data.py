@@ -272,7 +272,7 @@ def _vector_facts(data: Path) -> dict[str, Any]:
     return {
         "share_of_holes": round(float(np.mean(np.concatenate(holes))), 3),
         "median_error_of_coded_vectors": round(float(np.median(np.concatenate(errors))), 2),
-        f"share_within_{_NEAR:g}_samples": {
+        f"within_{_NEAR:g}_samples": {
             kind: round(float(np.mean(np.concatenate(each))), 3) for kind, each in near.items()
         },
     }

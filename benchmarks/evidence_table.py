@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.evidence_unit import VARIANTS
 
-__all__ = ["markdown", "summary"]
+__all__ = ["markdown", "summary", "vector_table"]
 
 _SHARPER_DB: Final = 3.0
 """A frame follows a sharper one where the blurry PSNR of that one is higher by this."""
@@ -86,6 +86,30 @@ def markdown(results: Mapping[str, Any]) -> str:
             f"| {against.get('none', '')} | {beside} |"
         )
     return "\n".join(lines)
+
+
+def vector_table(facts: Mapping[str, Any]) -> str:
+    """Return how near vectors are to the truth as a Markdown table.
+
+    Parameters
+    ----------
+    facts : mapping
+        What :func:`benchmarks.evidence_data.make_data` returned.
+
+    Returns
+    -------
+    str
+        One line a kind of vectors.
+    """
+    shares = facts["vectors_of_test_clips"]["within_4_samples"]
+    kinds = {
+        "zero": "V, holes 0",
+        "neighbour": "V, holes from neighbours",
+        "global": "V, holes from global motion",
+        "dis": "DIS flow between blurry frames",
+    }
+    rows = [f"| {meaning} | {100 * shares[kind]:.0f} % |" for kind, meaning in kinds.items()]
+    return "\n".join(["| vectors | cells within 4 samples of the true motion |", "|---|---|", *rows])
 
 
 def _row(variant: str, by_variant: Mapping[str, Mapping[int, Mapping[str, Any]]], clips: list[str]) -> dict[str, Any]:

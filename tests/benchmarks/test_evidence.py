@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.evidence import main
+from benchmarks.evidence import main, with_tables
 from benchmarks.evidence_data import make_data
 from benchmarks.evidence_table import markdown, summary
 from benchmarks.evidence_unit import VARIANTS
@@ -110,3 +110,10 @@ def test_the_table_pairs_clips_and_leaves_out_first_frames() -> None:
 def test_units_of_different_steps_are_no_table() -> None:
     with pytest.raises(ValueError, match="steps 1, 2"):
         summary([_unit("none", 0, [0.0]), {**_unit("none", 1, [0.0]), "steps": 2}])
+
+
+def test_tables_go_between_their_marks() -> None:
+    text = "a\n<!-- order -->\nold\n<!-- end -->\nb\n<!-- real -->\n<!-- end -->\n"
+    filled = with_tables(text, {"order": "| new |", "wiring": "| nowhere |"})
+    assert filled == "a\n<!-- order -->\n\n| new |\n\n<!-- end -->\nb\n<!-- real -->\n<!-- end -->\n"
+    assert with_tables(filled, {"order": "| new |"}) == filled
