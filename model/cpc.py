@@ -12,6 +12,7 @@ Lin et al., DiffBIR: Toward Blind Image Restoration with Generative Diffusion Pr
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import ClassVar, Final, Literal, NamedTuple, cast
 
 import torch
@@ -102,15 +103,19 @@ class CodingPriorAttention(nn.Module):
         Tensor, shape (B, N, C)
             F_o.
         """
-        mask = self.to_mask(coding_priors[self.level])
-        if self.activation == "sigmoid":
-            mask = mask.sigmoid()
-        query = attn.to_q(hidden_states) + self.to_qm(hidden_states * mask)
+        query = self.query(attn, hidden_states, coding_priors)
         key, value = attn.to_k(hidden_states), attn.to_v(hidden_states)
         query, key, value = (each.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for each in (query, key, value))
         attended = F.scaled_dot_product_attention(query, key, value)
         linear, dropout = attn.to_out
         return cast(Tensor, dropout(linear(attended.transpose(1, 2).flatten(2))))
+
+    def query(self, attn: Attention, hidden_states: Tensor, coding_priors: tuple[Tensor, ...]) -> Tensor:
+        """Return Q' of Eq. 6, shape (B, N, C); see :meth:`__call__`."""
+        mask = self.to_mask(coding_priors[self.level])
+        if self.activation == "sigmoid":
+            mask = mask.sigmoid()
+        return cast(Tensor, attn.to_q(hidden_states) + self.to_qm(hidden_states * mask))
 
 
 class _TextAttention:
@@ -201,14 +206,18 @@ class CodingPriorControlNet(ControlNetModel):  # type: ignore[misc]  # mypy does
         )
         del self.controlnet_cond_embedding  # the condition is not an image: it comes with the noisy latents
         if prior_channels:
-            last = len(block_out_channels) - 1
-            for level, block in [*enumerate(self.down_blocks[:last]), (last, self.mid_block)]:
-                for transformer in (each for attention in block.attentions for each in attention.transformer_blocks):
-                    channels = block_out_channels[level]
-                    transformer.attn1.set_processor(
-                        CodingPriorAttention(channels, prior_channels, level, prior_activation)
-                    )
-                    transformer.attn2.set_processor(_TextAttention())
+            for level, transformer in self.transformers():
+                channels = block_out_channels[level]
+                transformer.attn1.set_processor(CodingPriorAttention(channels, prior_channels, level, prior_activation))
+                transformer.attn2.set_processor(_TextAttention())
+
+    def transformers(self) -> Iterator[tuple[int, nn.Module]]:
+        """Give each transformer, first one first, with the times that its features were halved."""
+        last = len(self.down_blocks) - 1
+        for level, block in [*enumerate(self.down_blocks[:last]), (last, self.mid_block)]:
+            for attention in block.attentions:
+                for transformer in attention.transformer_blocks:
+                    yield level, transformer
 
     def forward(
         self,
