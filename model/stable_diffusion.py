@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
+import transformers
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
@@ -289,6 +290,7 @@ def _from_diffusers(path: str, tokenizer_path: str | None) -> StableDiffusion:
 
 
 def _pretrained(kind: Any, path: str, subfolder: str) -> Any:
+    transformers.utils.logging.disable_progress_bar()  # a line of tensors, which says nothing to those who train
     # What is missing from a checkpoint stays at random, with no more than a line in the log.
     network, info = kind.from_pretrained(path, subfolder=subfolder, output_loading_info=True)
     if info["missing_keys"]:
