@@ -13,7 +13,6 @@ A file is a mapping of sections; each section belongs to one dataclass, such as 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
@@ -21,19 +20,15 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
+from codecprior.datasets.documents import load_named, names_in, parse_yaml
 from codecprior.datasets.holes import HolePolicy
 from codecprior.errors import ConfigError
 
 __all__ = ["PRESETS", "AlignmentConfig", "Config", "CpfpConfig", "load_preset", "overridden"]
 
 _FOLDER: Final = resources.files(__package__) / "configs"
-_EXTENSION: Final = ".yaml"
 
-PRESETS: Final = tuple(
-    sorted(file.name.removesuffix(_EXTENSION) for file in _FOLDER.iterdir() if file.name.endswith(_EXTENSION))
-)
+PRESETS: Final = names_in(_FOLDER)
 """Names of the configurations that come with the package."""
 
 _C = TypeVar("_C", bound="Config")
@@ -226,15 +221,6 @@ class CpfpConfig(Config):
             raise ConfigError(f"residual_gain {self.residual_gain}: use more than 0")
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads ``1e-4`` as the number that it is in YAML 1.2; PyYAML takes it for a text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
 def load_preset(preset: str | Path) -> dict[str, Any]:
     """Read a configuration that comes with the package, or one from a file.
 
@@ -253,21 +239,9 @@ def load_preset(preset: str | Path) -> dict[str, Any]:
     ConfigError
         If there is none of that name, or the file cannot be read or has no sections.
     """
-    path = Path(preset)
-    if path.suffix.lower() not in (_EXTENSION, ".yml", ".json"):
-        if str(preset) not in PRESETS:
-            raise ConfigError(f"configuration {str(preset)!r}: use {', '.join(PRESETS)} or a .yaml file")
-        file = _FOLDER / f"{preset}{_EXTENSION}"
-    else:
-        file = path
-    try:
-        document = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is no YAML ({' '.join(str(error).split())})") from error
+    document = load_named("configuration", preset, _FOLDER)
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}: has no sections; see the presets {', '.join(PRESETS)}")
+        raise ConfigError(f"{preset}: has no sections; see the presets {', '.join(PRESETS)}")
     return document
 
 
@@ -298,10 +272,7 @@ def overridden(sections: Mapping[str, Any], assignment: str) -> dict[str, Any]:
     *parents, name = path.strip().split(".")
     if not equals or not parents or not all((*parents, name)):
         raise ConfigError(f"{assignment!r} sets nothing; write it as section.name=value, such as cpfp.channels=32")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{assignment!r}: the value is no YAML ({' '.join(str(error).split())})") from error
+    value = parse_yaml(text, repr(assignment))
     result = inner = dict(sections)
     for parent in parents:
         below = inner.get(parent, {})

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
+from codecprior.datasets.documents import read_yaml
 from codecprior.datasets.pairing import Problem, SequencePair, some
 from codecprior.errors import DatasetError
 
@@ -202,13 +203,7 @@ def load_yaml(path: Path | Traversable) -> Any:
     DatasetError
         If it cannot be read or is no YAML.
     """
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise DatasetError(f"{path}: is no YAML ({reason})") from error
+    return read_yaml(path, yaml.BaseLoader, DatasetError)
 
 
 def _parse(document: Any, path: str, title: str) -> SplitList:

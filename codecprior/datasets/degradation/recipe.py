@@ -23,20 +23,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from codecprior.datasets.degradation.operations import RESIZE_MODES
 from codecprior.datasets.degradation.steps import STEPS, ShuffleStep, Step
+from codecprior.datasets.documents import load_named, names_in
 from codecprior.errors import ConfigError
 
 __all__ = ["DEFAULT_RECIPE", "RECIPES", "Recipe", "load_recipe"]
 
 _FOLDER: Final = resources.files(__package__) / "recipes"
-_EXTENSION: Final = ".yaml"
 
-RECIPES: Final = tuple(
-    sorted(file.name.removesuffix(_EXTENSION) for file in _FOLDER.iterdir() if file.name.endswith(_EXTENSION))
-)
+RECIPES: Final = names_in(_FOLDER)
 """Names of the recipes that come with the package."""
 
 DEFAULT_RECIPE: Final = "codeformer"
@@ -110,7 +106,7 @@ def load_recipe(recipe: str | Path) -> Recipe:
     Parameters
     ----------
     recipe : str or path
-        One of :data:`RECIPES`, or a file ending in ``.yaml`` or ``.yml``.
+        One of :data:`RECIPES`, or a file ending in ``.yaml``, ``.yml`` or ``.json``.
 
     Returns
     -------
@@ -122,19 +118,11 @@ def load_recipe(recipe: str | Path) -> Recipe:
     ConfigError
         If there is none of that name, or the file cannot be read or says something that is not understood.
     """
-    path = Path(recipe)
-    if path.suffix.lower() not in (_EXTENSION, ".yml"):
-        if str(recipe) not in RECIPES:
-            raise ConfigError(f"recipe {str(recipe)!r}: use {', '.join(RECIPES)} or a .yaml file")
-        return Recipe.from_dict(str(recipe), yaml.safe_load((_FOLDER / f"{recipe}{_EXTENSION}").read_text("utf-8")))
+    document = load_named("recipe", recipe, _FOLDER)
     try:
-        return Recipe.from_dict(path.stem, yaml.safe_load(path.read_text("utf-8")))
+        return Recipe.from_dict(Path(recipe).stem, document)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is no YAML ({' '.join(str(error).split())})") from error
+        raise ConfigError(f"{recipe}: {error}") from error
 
 
 def _parse_steps(document: Any, where: str) -> tuple[Step, ...]:
