@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MID_GREY", "RGB", "motion_colors", "qp_colors", "residual_colors", "wheel_picture"]
+__all__ = ["MID_GREY", "RGB", "heat_colors", "motion_colors", "qp_colors", "residual_colors", "wheel_picture"]
 
 RGB = NDArray[np.uint8]
 """Colours, shape (..., 3), red first."""
@@ -129,7 +129,29 @@ def qp_colors(qp: NDArray[Any], low: int, high: int) -> RGB:
     ndarray, shape (..., 3), uint8
         Dark violet for fine quantisation to yellow for coarse.
     """
-    table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]
-    index = np.rint(np.clip((qp.astype(np.float32) - low) / (high - low), 0, 1) * 255).astype(np.intp)
-    colors: RGB = np.ascontiguousarray(table[index], dtype=np.uint8)
+    return _from_table(cv2.COLORMAP_VIRIDIS, (qp.astype(np.float32) - low) / (high - low))
+
+
+def heat_colors(values: NDArray[Any], low: float, high: float) -> RGB:
+    """Colour values with inferno, which is perceptually uniform.
+
+    Parameters
+    ----------
+    values : ndarray, shape (...)
+        Values.
+    low, high : float
+        Values of the first and last colour, ``low < high``. Values outside look like the nearer end.
+
+    Returns
+    -------
+    ndarray, shape (..., 3), uint8
+        Black, over red, to light yellow.
+    """
+    return _from_table(cv2.COLORMAP_INFERNO, (values.astype(np.float32) - low) / (high - low))
+
+
+def _from_table(colormap: int, position: NDArray[np.float32]) -> RGB:
+    """Take colours of one of OpenCV's maps at positions from 0 to 1; those outside look like the nearer end."""
+    table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], colormap)[:, 0, ::-1]
+    colors: RGB = np.ascontiguousarray(table[np.rint(np.clip(position, 0, 1) * 255).astype(np.intp)], dtype=np.uint8)
     return colors

@@ -7,12 +7,12 @@ from typing import Final
 import cv2
 import numpy as np
 
-from codecprior.visualization.colormap import RGB, qp_colors, residual_colors, wheel_picture
+from codecprior.visualization.colormap import RGB, heat_colors, qp_colors, residual_colors, wheel_picture
 from codecprior.visualization.maps import LEAST_ARROW, draw_arrow, hatch
 from codecprior.visualization.modes import MODE_COLORS, MODE_LABELS, BlockMode
 from codecprior.visualization.theme import BACKGROUND, Theme, blank
 
-__all__ = ["arrow_legend", "mode_legend", "motion_legend", "qp_legend", "residual_legend", "text_legend"]
+__all__ = ["arrow_legend", "heat_legend", "mode_legend", "motion_legend", "qp_legend", "residual_legend", "text_legend"]
 
 _WHEEL: Final = 46
 _BAR: Final = 240
@@ -140,6 +140,29 @@ def qp_legend(width: int, low: int, high: int, theme: Theme) -> RGB:
     unit = "higher is coarser"
     colors = qp_colors(np.linspace(low, high, _bar_width(width, unit, theme)), low, high)
     return _bar_legend(width, colors, (str(low), "", str(high)), unit, theme)
+
+
+def heat_legend(width: int, low: float, high: float, unit: str, theme: Theme) -> RGB:
+    """Explain a heat map: a bar from the first to the last colour.
+
+    Parameters
+    ----------
+    width : int
+        Width of the strip.
+    low, high : float
+        Values at the ends of the bar.
+    unit : str
+        What is shown.
+    theme : Theme
+        The look.
+
+    Returns
+    -------
+    ndarray, shape (H, width, 3), uint8
+        The strip.
+    """
+    colors = heat_colors(np.linspace(low, high, _bar_width(width, unit, theme)), low, high)
+    return _bar_legend(width, colors, (f"{low:.2f}", "", f"{high:.2f}"), unit, theme)
 
 
 def mode_legend(width: int, theme: Theme) -> RGB:

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codecprior.visualization.colormap import MID_GREY, motion_colors, qp_colors, residual_colors, wheel_picture
+from codecprior.visualization.colormap import (
+    MID_GREY,
+    heat_colors,
+    motion_colors,
+    qp_colors,
+    residual_colors,
+    wheel_picture,
+)
 
 
 def lightness(colors: np.ndarray) -> np.ndarray:
@@ -76,3 +83,9 @@ def test_qp_map_is_perceptually_uniform_and_clips_at_its_ends() -> None:
     assert steps.min() > 0.5 * steps.mean() > 0
     outside, ends = qp_colors(np.array([-12, 63], np.int8), 20, 40), qp_colors(np.array([20, 40], np.int8), 20, 40)
     np.testing.assert_array_equal(outside, ends)
+
+
+def test_more_heat_is_lighter_and_ends_stay_at_their_colors() -> None:
+    values = np.linspace(0.5, 2.5, 65)
+    assert (np.diff(lightness(heat_colors(values, 0.5, 2.5).astype(float))) > -0.5).all()
+    assert heat_colors(np.array([0.0, 3.0]), 0.5, 2.5).tolist() == heat_colors(values[[0, -1]], 0.5, 2.5).tolist()

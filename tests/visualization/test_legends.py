@@ -8,6 +8,7 @@ import pytest
 from codecprior.visualization.colormap import MID_GREY
 from codecprior.visualization.legends import (
     arrow_legend,
+    heat_legend,
     mode_legend,
     motion_legend,
     qp_legend,
@@ -23,6 +24,7 @@ LEGENDS: dict[str, Callable[[int, Theme], np.ndarray]] = {
     "arrows": lambda width, theme: arrow_legend(width, 150.0, theme.px(36) / 150, theme),
     "residual": lambda width, theme: residual_legend(width, 1000, 10, theme),
     "qp": lambda width, theme: qp_legend(width, -12, 63, theme),
+    "heat": lambda width, theme: heat_legend(width, 0.25, 12.5, "attention received; 1: an even share", theme),
     "modes": mode_legend,
     "text": lambda width, theme: text_legend(width, "3840 x 2160, 10 bit, 4:2:0", theme),
 }
