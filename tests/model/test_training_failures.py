@@ -1,0 +1,79 @@
+"""Trainings whose data fail after the first steps: one clear line, and the last state is there to go on from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from codecprior.datasets.manifest import Manifest, read_manifest
+from codecprior.errors import StoreError
+from codecprior.model.training import train
+from codecprior.model.training_config import Phase1Config, training_config
+
+SMALL = (
+    "cpfp.channels=8",
+    "cpfp.fusion_blocks=0",
+    "cpfp.upsampling_channels=4",
+    "data.crop=32",
+    "data.num_frames=2",
+    "training.steps=12",
+    "run.save_every=2",
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def manifest(prepared: Path, tmp_path: Path) -> Manifest:
+    """One sequence whose store may be damaged."""
+    whole = read_manifest(prepared)
+    store = tmp_path / "moving.zarr"
+    shutil.copytree(whole.resolve(whole.entries[0].store), store)
+    return replace(whole, entries=(replace(whole.entries[0], store=str(store)),))
+
+
+def config(workers: int) -> Phase1Config:
+    found = training_config("cpfp-tiny", [*SMALL, f"run.num_workers={workers}"])
+    assert isinstance(found, Phase1Config)
+    return found
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_store_that_is_damaged_meanwhile_is_named_and_the_training_can_go_on(
+    manifest: Manifest, tmp_path: Path, workers: int
+) -> None:
+    store = Path(manifest.entries[0].store)
+    shards = [path for path in (store / "residual_y").rglob("*") if path.is_file() and path.name != "zarr.json"]
+    kept = {path: path.read_bytes() for path in shards}
+    assert kept
+
+    def damage(done: int, total: int) -> None:
+        if done == 3:
+            for path, content in kept.items():
+                path.write_bytes(bytes(len(content)))
+
+    with pytest.raises(StoreError) as caught:
+        train(config(workers), manifest, tmp_path / "cut", progress=damage)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{store}/")
+    assert "stored bytes are damaged" in line
+    for path, content in kept.items():
+        path.write_bytes(content)
+    result = train(config(workers), manifest, tmp_path / "cut", resume=True)
+    assert 2 <= result.first_step < result.step == 12
+    train(config(0), manifest, tmp_path / "whole")
+    cut, whole = ((tmp_path / name / "model.safetensors") for name in ("cut", "whole"))
+    assert load_file(cut).keys() == load_file(whole).keys()
+    assert all(torch.equal(tensor, load_file(whole)[name]) for name, tensor in load_file(cut).items())
