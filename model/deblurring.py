@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +27,13 @@ from codecprior.media.files import written_whole
 from codecprior.media.picture_files import PictureWriter
 from codecprior.media.source import DEFAULT_FRAME_RATE
 from codecprior.store.location import is_url
+from codecprior.store.packed import open_packed
 from codecprior.store.reader import PriorsStore, open_store
 from codecprior.visualization.output import ClipWriter
 
 from .deblurrer import Deblurrer
 
-__all__ = ["VIDEO_EXTENSION", "DeblurJob", "deblur", "is_finished"]
+__all__ = ["VIDEO_EXTENSION", "DeblurJob", "deblur", "is_finished", "prepared_identity", "store_reader"]
 
 VIDEO_EXTENSION: Final = ".mp4"
 """What tells a video to write from a folder of pictures."""
@@ -50,8 +51,6 @@ class DeblurJob:
 
     Parameters
     ----------
-    name : str
-        Name of the sequence.
     output : pathlib.Path
         A ``.mp4``, or a folder for one PNG for each frame.
     identity : mapping
@@ -62,7 +61,6 @@ class DeblurJob:
         Whether an output that was made from something else is replaced.
     """
 
-    name: str
     output: Path
     identity: Mapping[str, Any]
     crf: int = 14
@@ -121,13 +119,82 @@ def is_finished(job: DeblurJob, deblurrer: Deblurrer) -> bool:
     return False
 
 
+def store_reader(
+    deblurrer: Deblurrer, name: str, store: str, frames: str | None, *, raw: Mapping[str, Any] | None = None
+) -> ClipReader:
+    """Return what reads a sequence that no manifest names.
+
+    Parameters
+    ----------
+    deblurrer : Deblurrer
+        The networks.
+    name : str
+        Name of the sequence.
+    store : str
+        Path or URL of the priors.
+    frames : str, optional
+        The blurry frames: video, raw planar file or folder of pictures; those in the store if not given.
+    raw : mapping, optional
+        Layout of a raw file as a manifest has it.
+
+    Returns
+    -------
+    ClipReader
+        Its manifest has this one sequence.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be read.
+    """
+    entry = ManifestEntry(
+        sequence=name,
+        split="deblur",
+        num_frames=len(open_store(store)),
+        blurry=store if frames is None else str(Path(frames).absolute()),
+        sharp=None,
+        store=store if is_url(store) else str(Path(store).absolute()),
+        raw=raw,
+    )
+    config = deblurrer.reader_config("decoded" if frames is None else "source")
+    return ClipReader(Manifest(root="/", entries=(entry,)), config)
+
+
+def prepared_identity(manifest: Manifest, entry: ManifestEntry, sides: Sequence[str] = ("blurry",)) -> dict[str, Any]:
+    """Return what the output of a sequence of a prepared dataset depends on.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The dataset.
+    entry : ManifestEntry
+        The sequence.
+    sides : sequence of str
+        Sides that are read.
+
+    Returns
+    -------
+    dict
+        JSON values: what priors were made of, and where frames are or what they were packed from.
+
+    Raises
+    ------
+    StoreError
+        If priors or packed frames cannot be read.
+    """
+    packed = None if entry.frames is None else open_packed(manifest.resolve(entry.frames)).attributes
+    return {
+        "priors": open_store(manifest.resolve(entry.store)).attributes.get("extraction_digest"),
+        "frames": {side: getattr(entry, side) for side in sides} if packed is None else packed.get("sources"),
+    }
+
+
 def deblur(
     deblurrer: Deblurrer,
     job: DeblurJob,
-    store: str,
-    frames: str | None,
+    reader: ClipReader,
+    sequence: int = 0,
     *,
-    raw: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Make one sequence sharp; a few frames are in memory at a time.
@@ -138,12 +205,10 @@ def deblur(
         The networks.
     job : DeblurJob
         Where to.
-    store : str
-        Path or URL of the priors.
-    frames : str, optional
-        The blurry frames: video, raw planar file or folder of pictures; those in the store if not given.
-    raw : mapping, optional
-        Layout of a raw file as a manifest has it.
+    reader : ClipReader
+        Reads what the networks take: see :meth:`Deblurrer.reader_config` and :func:`store_reader`.
+    sequence : int
+        Position of the sequence in the reader's manifest.
     progress : callable, optional
         Called with the number of frames done and of all frames.
 
@@ -158,25 +223,14 @@ def deblur(
         If something cannot be read or written, or the networks need what is not there. No output is left then.
     """
     begin = time.monotonic()
-    priors = open_store(store)
-    source = priors.location if frames is None else str(Path(frames).absolute())
-    entry = ManifestEntry(
-        sequence=job.name,
-        split="deblur",
-        num_frames=len(priors),
-        blurry=source,
-        sharp=None,
-        store=store if is_url(store) else str(Path(store).absolute()),
-        raw=raw,
-    )
-    config = deblurrer.reader_config("decoded" if frames is None else "source")
-    reader = ClipReader(Manifest(root="/", entries=(entry,)), config)
-    with _opened(job, priors, lambda: _record(job, deblurrer, len(priors), begin)) as write:
-        for done, frame in enumerate(deblurrer.frames(reader, 0), 1):
+    entry = reader.manifest.entries[sequence]
+    priors, count = open_store(reader.manifest.resolve(entry.store)), entry.num_frames
+    with _opened(job, priors, lambda: _record(job, deblurrer, count, begin)) as write:
+        for done, frame in enumerate(deblurrer.frames(reader, sequence), 1):
             write(frame)
             if progress is not None:
-                progress(done, len(priors))
-    return len(priors)
+                progress(done, count)
+    return count
 
 
 @contextmanager

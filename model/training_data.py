@@ -100,7 +100,10 @@ class TrainingData:
             )
             self.manifest = joined(self.manifest, second)
         self.restored = _restored(self.manifest.entries, config)
-        self.reader = ClipReader(self.manifest, config.reader())
+        reading = config.reader()
+        if self.restored:  # packed frames are what stage 1 made, of whatever it was given
+            reading = replace(reading, blurry="source", backward=False)
+        self.reader = ClipReader(self.manifest, reading)
         self._crop, self._time_reversal = (data.crop, data.crop), data.time_reversal
         self.fixed = None
         if validation.split is not None:
@@ -110,7 +113,7 @@ class TrainingData:
             fixed = FixedClips(
                 chosen.entries, num_clips=validation.num_clips, num_frames=data.num_frames, crop=data.crop
             )
-            self.fixed = ClipReader(chosen, config.reader()), fixed
+            self.fixed = ClipReader(chosen, reading), fixed
 
     def check(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Read one frame of every sequence, in each direction that clips run.
@@ -193,11 +196,8 @@ def split_of(manifest: Manifest, split: str, name: str) -> Manifest:
     ConfigError
         If there is no such split, or a sequence of it has no sharp frames.
     """
-    entries = tuple(entry for entry in manifest.entries if entry.split == split)
-    if not entries:
-        there = ", ".join(sorted({entry.split for entry in manifest.entries}))
-        raise ConfigError(f"{name} {split!r}: the manifest in {manifest.root} has {there}")
-    for entry in entries:
+    chosen = manifest.of_split(split, name)
+    for entry in chosen.entries:
         if entry.sharp is None:
             raise ConfigError(f"sequence {entry.sequence} of split {split} has no sharp frames to learn from")
-    return replace(manifest, entries=entries)
+    return chosen

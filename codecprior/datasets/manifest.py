@@ -9,21 +9,35 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from fsspec.core import url_to_fs
 
-from codecprior.errors import DatasetError
-from codecprior.media.files import written_whole
+from codecprior.errors import ConfigError, DatasetError
+from codecprior.media.files import natural_key, written_whole
 from codecprior.store.location import is_url
 
-__all__ = ["MANIFEST_NAME", "Manifest", "ManifestEntry", "joined", "read_manifest", "relative_path", "write_manifest"]
+__all__ = [
+    "MANIFEST_NAME",
+    "GrowingManifest",
+    "Manifest",
+    "ManifestEntry",
+    "is_prepared",
+    "joined",
+    "read_manifest",
+    "relative_path",
+    "write_manifest",
+]
 
 MANIFEST_NAME: Final = "manifest.jsonl"
 """Name of the manifest in the folder of a prepared dataset."""
+
+_WRITE_SECONDS: Final = 5.0
+"""How much finished work a killed run checks again at most."""
 
 _Frames = tuple[str, ...] | str
 
@@ -93,6 +107,25 @@ class ManifestEntry:
         if not isinstance(values["checks"], Mapping) or not isinstance(values["raw"], Mapping | None):
             raise DatasetError("checks and raw: must be JSON objects")
 
+    def with_paths(self, change: Callable[[str], str]) -> ManifestEntry:
+        """Return the entry with its paths changed.
+
+        Parameters
+        ----------
+        change : callable
+            Takes a path and returns another one.
+
+        Returns
+        -------
+        ManifestEntry
+            Where files and stores lie as ``change`` says.
+        """
+        sides = {
+            name: files if files is None else change(files) if isinstance(files, str) else tuple(map(change, files))
+            for name, files in (("blurry", self.blurry), ("sharp", self.sharp), ("frames", self.frames))
+        }
+        return replace(self, store=change(self.store), **sides)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
@@ -126,6 +159,55 @@ class Manifest:
             return relative
         protocol, separator, root = self.root.rpartition("://")
         return protocol + separator + posixpath.normpath(posixpath.join(root, relative))
+
+    def of_split(self, split: str, name: str) -> Manifest:
+        """Return the sequences of a split.
+
+        Parameters
+        ----------
+        split : str
+            The split.
+        name : str
+            What it is chosen by, for messages.
+
+        Returns
+        -------
+        Manifest
+            Those alone, with the same root.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such split.
+        """
+        entries = tuple(entry for entry in self.entries if entry.split == split)
+        if not entries:
+            there = ", ".join(sorted({entry.split for entry in self.entries}))
+            raise ConfigError(f"{name} {split!r}: the manifest in {self.root} has {there}")
+        return replace(self, entries=entries)
+
+
+def is_prepared(target: str | os.PathLike[str]) -> bool:
+    """Tell whether a target is a prepared dataset.
+
+    Parameters
+    ----------
+    target : path-like or str
+        Local path or fsspec URL.
+
+    Returns
+    -------
+    bool
+        Whether it is a ``.jsonl`` file or a folder that holds ``manifest.jsonl``.
+    """
+    url = _file(target)
+    if url == os.fspath(target):
+        return True
+    try:
+        fs, path = url_to_fs(url)
+        return bool(fs.exists(path))
+    except Exception as error:  # each fsspec backend has its own exceptions
+        raise DatasetError(f"{url}: cannot be read ({error})") from error
 
 
 def read_manifest(target: str | os.PathLike[str]) -> Manifest:
@@ -218,16 +300,64 @@ def joined(first: Manifest, second: Manifest) -> Manifest:
     Manifest
         With the root of the first one.
     """
+    moved = (entry.with_paths(second.resolve) for entry in second.entries)
+    return replace(first, entries=(*first.entries, *moved))
 
-    def moved(entry: ManifestEntry) -> ManifestEntry:
-        sides = {
-            name: files if files is None else resolve(files) if isinstance(files, str) else tuple(map(resolve, files))
-            for name, files in (("blurry", entry.blurry), ("sharp", entry.sharp), ("frames", entry.frames))
-        }
-        return replace(entry, store=resolve(entry.store), **sides)
 
-    resolve = second.resolve
-    return replace(first, entries=(*first.entries, *map(moved, second.entries)))
+class GrowingManifest:
+    """A manifest that is written now and then while its sequences are made, and once more at the end of the context.
+
+    Sequences that it names already stay in it.
+
+    Parameters
+    ----------
+    target : path-like or str
+        As :func:`write_manifest` takes it.
+
+    Attributes
+    ----------
+    entries : dict of (str, str) to ManifestEntry
+        By split and name.
+
+    Raises
+    ------
+    DatasetError
+        If the manifest that is there is damaged.
+    """
+
+    def __init__(self, target: str | os.PathLike[str]) -> None:
+        self._target = target
+        found = read_manifest(target).entries if is_prepared(target) else ()
+        self.entries = {(entry.split, entry.sequence): entry for entry in found}
+        self._written = time.monotonic()
+
+    def __enter__(self) -> GrowingManifest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write()
+
+    def put(self, split: str, sequence: str, entry: ManifestEntry | None) -> None:
+        """Note what became of a sequence.
+
+        Parameters
+        ----------
+        split, sequence : str
+            The sequence.
+        entry : ManifestEntry, optional
+            Its line; None if it has none any more.
+        """
+        self.entries.pop((split, sequence), None)
+        if entry is not None:
+            self.entries[split, sequence] = entry
+        if time.monotonic() - self._written > _WRITE_SECONDS:
+            self._write()
+
+    def _write(self) -> None:
+        if self.entries:
+            order = sorted(self.entries, key=lambda key: (key[0], natural_key(key[1])))
+            write_manifest(self._target, [self.entries[key] for key in order])
+        self._written = time.monotonic()
 
 
 def relative_path(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 from fsspec.core import url_to_fs
@@ -17,13 +17,12 @@ from fsspec.core import url_to_fs
 from codecprior.datasets.degradation.recipe import Recipe
 from codecprior.datasets.degradation.run import DegradationJob, DegradationSettings, degrade_sequence
 from codecprior.datasets.layouts import Dataset
-from codecprior.datasets.manifest import MANIFEST_NAME, ManifestEntry, read_manifest, relative_path, write_manifest
+from codecprior.datasets.manifest import GrowingManifest, ManifestEntry, relative_path
 from codecprior.datasets.pairing import FrameFiles, SequencePair
 from codecprior.errors import ConfigError, DatasetError, ExtractionError, MediaError, failure_reason
 from codecprior.extraction.cluster import each_on_cluster
 from codecprior.extraction.discover import SequenceInput
 from codecprior.extraction.sequence import ExtractionSettings, Progress, extract_sequence
-from codecprior.media.files import natural_key
 from codecprior.media.folders import folder_written_whole
 from codecprior.media.images import list_images
 from codecprior.media.opening import open_frames
@@ -36,9 +35,6 @@ __all__ = ["FramesPolicy", "PrepareJob", "PrepareResult", "PrepareSettings", "pl
 
 FramesPolicy = Literal["reference", "copy", "pack"]
 """Where a training finds frames: where they are, copied beside the stores, or as packed arrays beside them."""
-
-_MANIFEST_SECONDS: Final = 5.0
-"""How much finished work a killed run checks again at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +163,7 @@ def plan_preparation(dataset: Dataset, output: str, settings: PrepareSettings) -
             for side in pair.sides:
                 if side.path.resolve() in (resolved, *resolved.parents):
                     raise DatasetError(f"{output}: lies in {side.path}, a sequence of the dataset; choose another -o")
-    previous = {(entry.split, entry.sequence): entry for entry in _entries(output)}
+    previous = GrowingManifest(output).entries
     return [
         PrepareJob(pair=pair, output=output, previous=previous.get((pair.split, pair.name))) for pair in dataset.pairs
     ]
@@ -212,20 +208,10 @@ def prepare(
     """
     if not jobs:
         return
-    output = jobs[0].output
-    entries = {(entry.split, entry.sequence): entry for entry in _entries(output)}
-    written = time.monotonic()
-    try:
+    with GrowingManifest(jobs[0].output) as manifest:
         for result in _run(jobs, settings, workers, scheduler, progress):
-            entries.pop((result.split, result.name), None)
-            if result.entry is not None:
-                entries[result.split, result.name] = result.entry
-            if time.monotonic() - written > _MANIFEST_SECONDS:
-                _write(output, entries)
-                written = time.monotonic()
+            manifest.put(result.split, result.name, result.entry)
             yield result
-    finally:
-        _write(output, entries)
 
 
 def _run(
@@ -410,17 +396,6 @@ def _layout(pair: SequencePair) -> dict[str, Any] | None:
         return None
     values = {name: value for name, value in vars(raw).items() if value is not None}
     return {name: value if isinstance(value, int) else str(value) for name, value in values.items()}
-
-
-def _entries(output: str) -> tuple[ManifestEntry, ...]:
-    fs, path = url_to_fs(f"{output}/{MANIFEST_NAME}")
-    return read_manifest(output).entries if fs.exists(path) else ()
-
-
-def _write(output: str, entries: Mapping[tuple[str, str], ManifestEntry]) -> None:
-    if entries:
-        order = sorted(entries, key=lambda key: (key[0], natural_key(key[1])))
-        write_manifest(output, [entries[key] for key in order])
 
 
 def _absolute(job: PrepareJob) -> PrepareJob:
