@@ -93,18 +93,21 @@ def train(
         return
     from codecprior.model.training import train as run_training
 
-    with noted_interrupts() as interrupted, progress_bar("train", "step") as progress:
-        result = run_training(
-            config,
-            manifest,
-            run,
-            additional=second,
-            max_steps=max_steps,
-            resume=resume,
-            report=None if as_json else print_report,
-            progress=progress,
-            should_stop=interrupted,
-        )
+    try:
+        with noted_interrupts() as interrupted, progress_bar("train", "step") as progress:
+            result = run_training(
+                config,
+                manifest,
+                run,
+                additional=second,
+                max_steps=max_steps,
+                resume=resume,
+                report=None if as_json else print_report,
+                progress=progress,
+                should_stop=interrupted,
+            )
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt("run the same command with --resume to continue") from interrupt
     click.echo(json.dumps(asdict(result), indent=2) if as_json else _summary(result))
 
 

@@ -55,6 +55,7 @@ def test_killed_and_interrupted_a_training_comes_to_the_same_weights(cli: Any, p
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == (-number if number == signal.SIGKILL else 130), errors
+    assert errors.splitlines()[-1].endswith("run the same command with --resume to continue.")
     done = cli(*arguments(prepared, run), "--resume", "--json")
     assert done.returncode == 0, done.stderr
     assert 15 <= json.loads(done.stdout)["first_step"] < json.loads(done.stdout)["step"] == 60
