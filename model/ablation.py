@@ -287,21 +287,24 @@ class _Draft:
 
 
 def _tables(document: Mapping[str, Any], where: str) -> dict[str, AblationTable]:
+    if not document:
+        raise ConfigError(f"{where}: has no tables; see 'codecprior ablate --help'")
     return {str(name): _table(str(name), found, where) for name, found in document.items()}
 
 
 def _table(name: str, document: Any, where: str) -> AblationTable:
-    if not isinstance(document, Mapping) or not isinstance(document.get("rows"), Mapping):
+    rows = document.get("rows") if isinstance(document, Mapping) else None
+    if not isinstance(rows, Mapping) or not rows:
         raise ConfigError(f"{where}: table {name} has no rows; write title: TEXT and rows: with one line each")
     if unknown := set(document) - {"title", "rows"}:
         raise ConfigError(f"{where}: table {name}: unknown key {min(map(str, unknown))!r}; use title, rows")
-    rows = {}
-    for row, changes in document["rows"].items():
+    found = {}
+    for row, changes in rows.items():
         try:
-            rows[str(row)] = AblationRow.from_dict(changes)
+            found[str(row)] = AblationRow.from_dict(changes)
         except ConfigError as error:
             raise ConfigError(f"{where}: table {name}, row {row}: {error}") from error
-    return AblationTable(name=name, title=str(document.get("title", "")), rows=rows)
+    return AblationTable(name=name, title=str(document.get("title", "")), rows=found)
 
 
 def _drafts(row: AblationRow, settings: AblationSettings) -> list[_Draft]:

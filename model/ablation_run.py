@@ -128,11 +128,12 @@ class Ablation:
         KeyboardInterrupt
             If it was told to stop.
         """
+        blurry = self.blurry  # first: what cannot be measured is not worth a training
         done: dict[str, list[RowResult]] = {}
         for row in rows:
             begin(row)
             done.setdefault(row.table, []).append(self._result(row))
-            found = [TableResults(table=tables[name], rows=each, blurry=self.blurry) for name, each in done.items()]
+            found = [TableResults(table=tables[name], rows=each, blurry=blurry) for name, each in done.items()]
             results = AblationResults(tables=found, facts=facts)
             write_ablation(self._folder, results)
         return results

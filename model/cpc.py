@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import ClassVar, Final, Literal, NamedTuple, cast
+from typing import Any, ClassVar, Final, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -211,7 +211,7 @@ class CodingPriorControlNet(ControlNetModel):  # type: ignore[misc]  # mypy does
                 transformer.attn1.set_processor(CodingPriorAttention(channels, prior_channels, level, prior_activation))
                 transformer.attn2.set_processor(_TextAttention())
 
-    def transformers(self) -> Iterator[tuple[int, nn.Module]]:
+    def transformers(self) -> Iterator[tuple[int, Any]]:
         """Give each transformer, first one first, with the times that its features were halved."""
         last = len(self.down_blocks) - 1
         for level, block in [*enumerate(self.down_blocks[:last]), (last, self.mid_block)]:

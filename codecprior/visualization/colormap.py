@@ -150,7 +150,7 @@ def heat_colors(values: NDArray[Any], low: float, high: float) -> RGB:
     return _from_table(cv2.COLORMAP_INFERNO, (values.astype(np.float32) - low) / (high - low))
 
 
-def _from_table(colormap: int, position: NDArray[np.float32]) -> RGB:
+def _from_table(colormap: int, position: NDArray[Any]) -> RGB:
     """Take colours of one of OpenCV's maps at positions from 0 to 1; those outside look like the nearer end."""
     table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], colormap)[:, 0, ::-1]
     colors: RGB = np.ascontiguousarray(table[np.rint(np.clip(position, 0, 1) * 255).astype(np.intp)], dtype=np.uint8)

@@ -175,7 +175,9 @@ def test_the_cost_of_alignment_is_counted_without_weights(settings: AblationSett
     ("document", "message"),
     [
         ({"mine": {"title": "x"}}, r"rows.yaml: table mine has no rows; write title: TEXT and rows:"),
-        ({"mine": {"rows": {}, "note": "x"}}, r"table mine: unknown key 'note'; use title, rows"),
+        ({}, r"rows.yaml: has no tables; see"),
+        ({"mine": {"rows": {}}}, r"table mine has no rows"),
+        ({"mine": {"rows": {"a": {}}, "note": "x"}}, r"table mine: unknown key 'note'; use title, rows"),
         ({"mine": {"rows": {"a": {"stage3": []}}}}, r"table mine, row a: unknown key 'stage3'; use stage1, stage2,"),
         ({"mine": {"rows": {"a": {"stage1": None}}}}, r"row a: stage1 null: write stage2: \[\]"),
         ({"mine": {"rows": {"a": {"additional": True}}}}, r"row a: additional True: only stage 2 "),
@@ -223,10 +225,9 @@ def test_rows_are_trained_and_measured_and_others_listed(settings: AblationSetti
 def test_what_was_cut_goes_on_and_what_is_finished_is_left(settings: AblationSettings, tmp_path: Path) -> None:
     rows = tables_of(tmp_path, one={}, two={"stage1": ["cpfp.residual_mask=false"]})
     run(replace(settings, folder=tmp_path / "whole"), rows)
-    for before in (2 + 3, 8 + 8):  # while the first row is measured, then after a step of the second one
-        asked = iter([*(False,) * before, True])
+    for before in (8 + 2 + 3, 8):  # while the first row is measured, then after a step of the second one
         with pytest.raises(KeyboardInterrupt):
-            run(settings, rows, should_stop=lambda: next(asked))
+            run(settings, rows, should_stop=iter([*(False,) * before, True]).__next__)
     reports: list[Any] = []
     run(settings, rows, report=reports.append)
     assert [each.step for each in reports] == [2]
