@@ -24,7 +24,7 @@ class FramePair:
     Parameters
     ----------
     output, reference : ndarray, shape (H, W, 3), uint8
-        R'G'B', full range.
+        R'G'B', full range. Where it is not known how the frame should be, the reference is the blurry input.
     motion : Flow, optional
         Displacement from this frame to the one before it, and where it is known.
     """
@@ -51,6 +51,8 @@ class Metric(ABC):
         Digits behind the point in tables.
     higher_is_better : bool
         Direction.
+    needs_sharp : bool
+        Whether it compares with the frame as it should be.
     undefined : str
         Frames that the metric has no finite number for.
     """
@@ -59,6 +61,7 @@ class Metric(ABC):
     label: ClassVar[str]
     decimals: ClassVar[int]
     higher_is_better: ClassVar[bool]
+    needs_sharp: ClassVar[bool]
     undefined: ClassVar[str]
 
     @abstractmethod

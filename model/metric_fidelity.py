@@ -41,6 +41,7 @@ class Psnr(Metric):
     label = "PSNR"
     decimals = 2
     higher_is_better = True
+    needs_sharp = True
     undefined = "identical to the reference: infinite"
 
     def start(self, protocol: Protocol) -> Scorer:
@@ -59,6 +60,7 @@ class Ssim(Metric):
     label = "SSIM"
     decimals = 4
     higher_is_better = True
+    needs_sharp = True
     undefined = "none"
 
     def start(self, protocol: Protocol) -> Scorer:

@@ -112,6 +112,7 @@ class Niqe(Metric):
     label = "NIQE"
     decimals = 3
     higher_is_better = False
+    needs_sharp = False
     undefined = f"fewer than two blocks of {_BLOCK}x{_BLOCK} samples with texture"
 
     def __init__(self, model: NiqeModel) -> None:

@@ -72,6 +72,7 @@ class Lpips(Metric):
     label = "LPIPS"
     decimals = 4
     higher_is_better = False
+    needs_sharp = True
     undefined = "none"
 
     def __init__(self, path: str | Path, net: LpipsNet = "alex", device: str = "cpu") -> None:
@@ -125,6 +126,7 @@ class Musiq(Metric):
     label = "MUSIQ"
     decimals = 3
     higher_is_better = True
+    needs_sharp = False
     undefined = "none"
 
     def __init__(self, path: str | Path, device: str = "cpu") -> None:

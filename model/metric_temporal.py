@@ -4,9 +4,9 @@ The frame before is warped to each frame, and the mean squared difference of sam
 and over all places where the motion is known, as by Lai et al. [1]_. They warp the next frame to each with FlowNet2 on
 their inputs; here the motion is that from each frame to the one before it, from one of two sources:
 
-- ``"dis"``: DIS optical flow between the reference frames [2]_. Places are left out where flow there and back disagree,
-  ``|f + b|^2 > 0.01 (|f|^2 + |b|^2) + 0.5``, and at edges of the motion, ``|grad f|^2 > 0.01 |f|^2 + 0.002``, the rules
-  of Lai et al. and Ruder et al. [3]_;
+- ``"dis"``: DIS optical flow between the reference frames [2]_, or between those of the blurry input where there are
+  none. Places are left out where flow there and back disagree, ``|f + b|^2 > 0.01 (|f|^2 + |b|^2) + 0.5``, and at edges
+  of the motion, ``|grad f|^2 > 0.01 |f|^2 + 0.002``, the rules of Lai et al. and Ruder et al. [3]_;
 - ``"mv"``: vectors of a priors store, where a block has one to the frame before.
 
 Blurrier sequences flicker less: the number is to be read beside one for sharpness.
@@ -56,16 +56,20 @@ class WarpError(Metric):
     ----------
     motion : {"dis", "mv"}
         Where motion comes from. ``"mv"`` needs frames that come with it.
+    sharp : bool
+        Whether references are the frames as they should be, or the blurry input.
     """
 
     name = "warp_error"
     label = "Warp"
     decimals = 5
     higher_is_better = False
+    needs_sharp = False
     undefined = "the first frame of a sequence, and frames without known motion"
 
-    def __init__(self, motion: MotionSource = "dis") -> None:
+    def __init__(self, motion: MotionSource = "dis", *, sharp: bool = True) -> None:
         self._motion = motion
+        self._flow_of = "references" if sharp else "blurry input"
 
     def start(self, protocol: Protocol) -> Scorer:
         """Begin a sequence; scores remember the frame before."""
@@ -88,7 +92,8 @@ class WarpError(Metric):
 
     def convention(self, protocol: Protocol) -> str:
         """Say what exactly is computed."""
-        motion = "DIS flow of the references, occlusions masked" if self._motion == "dis" else "vectors of the store"
+        flow = f"DIS flow of the {self._flow_of}, occlusions masked"
+        motion = flow if self._motion == "dis" else "vectors of the store"
         return f"MSE of samples 0 to 1 against the frame before, warped; whole frames, {motion}"
 
 

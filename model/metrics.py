@@ -86,13 +86,16 @@ class OpenedMetrics:
         Ready to use.
     unavailable : mapping of str to str
         Reason by name.
+    sharp : bool
+        Whether frames are compared with what they should be.
     """
 
     metrics: tuple[Metric, ...]
     unavailable: Mapping[str, str]
+    sharp: bool = True
 
 
-def open_metrics(config: MetricsConfig, device: str = "cpu") -> OpenedMetrics:
+def open_metrics(config: MetricsConfig, device: str = "cpu", *, sharp: bool = True) -> OpenedMetrics:
     """Open metrics with their weights.
 
     Parameters
@@ -101,6 +104,8 @@ def open_metrics(config: MetricsConfig, device: str = "cpu") -> OpenedMetrics:
         Which ones.
     device : str
         Where networks run.
+    sharp : bool
+        Whether there are frames as they should be; without, only metrics that need none can run.
 
     Returns
     -------
@@ -115,21 +120,23 @@ def open_metrics(config: MetricsConfig, device: str = "cpu") -> OpenedMetrics:
     metrics: list[Metric] = []
     unavailable: dict[str, str] = {}
     for name in config.metrics:
-        found = _open(name, config, device)
+        found = _open(name, config, device, sharp=sharp)
         if isinstance(found, str):
             unavailable[name] = found
         else:
             metrics.append(found)
-    return OpenedMetrics(metrics=tuple(metrics), unavailable=unavailable)
+    return OpenedMetrics(metrics=tuple(metrics), unavailable=unavailable, sharp=sharp)
 
 
-def _open(name: str, config: MetricsConfig, device: str) -> Metric | str:
+def _open(name: str, config: MetricsConfig, device: str, *, sharp: bool) -> Metric | str:
     """Return a metric, or why there is none."""
+    if METRICS[name].needs_sharp and not sharp:
+        return "no sharp frames"
     weighted = {"niqe": _niqe, "lpips": _lpips, "musiq": _musiq}
     if name in weighted:
         return weighted[name](config, device)
     if name == "warp_error":
-        return WarpError(config.warp_motion)
+        return WarpError(config.warp_motion, sharp=sharp)
     return Psnr() if name == "psnr" else Ssim()
 
 
@@ -174,7 +181,8 @@ def evaluate_sequence(
     ----------
     outputs, references : iterable of ndarray, shape (H, W, 3)
         R'G'B': uint8 or uint16 in their whole range, or floating point from 0 to 1. What is not uint8 is rounded to
-        it, floating point values clipped, as they would be in a file.
+        it, floating point values clipped, as they would be in a file. For metrics that need no sharp frames,
+        references are the blurry input.
     protocol : Protocol
         Frames and samples that count.
     metrics : sequence of Metric

@@ -52,7 +52,8 @@ class Results:
     run : mapping
         Facts of the evaluation as JSON values, such as checkpoint and manifest.
     dataset : {"gopro", "dvd"}, optional
-        The dataset of the paper that the sequences are of: its rows stand in the table, those of both if not given.
+        The dataset of the paper that the sequences are of: its rows stand in the table. If not given, those of both do,
+        where there are sharp frames.
     blurry : sequence of SequenceScores
         Scores of the blurry input in the same order, for a row and columns of their own; none if empty.
 
@@ -219,7 +220,8 @@ def _field(value: float) -> str:
 def _report(results: Results) -> Iterator[str]:
     """Give the lines of ``table.md``."""
     ran = {metric.name for metric in results.opened.metrics}
-    columns = [metric for name, metric in METRICS.items() if name in ran or name in results.opened.unavailable]
+    shown = {*ran, *results.opened.unavailable} if results.opened.sharp else ran
+    columns = [metric for name, metric in METRICS.items() if name in shown]
     heads = [f"{metric.label} {'↑' if metric.higher_is_better else '↓'}" for metric in columns]
     totals = results.totals()
 
@@ -229,20 +231,23 @@ def _report(results: Results) -> Iterator[str]:
     rows = [[f"**{results.method}**", *cells({name: mean.value for name, mean in totals.items()})]]
     if blurry := results.blurry_totals():
         rows.append([BLURRY_INPUT, *cells({name: mean.value for name, mean in blurry.items()})])
-    for dataset in [results.dataset] if results.dataset else PAPER_DATASETS:
+    # Clips without sharp frames are none of the paper's.
+    beside = [results.dataset] if results.dataset else list(PAPER_DATASETS) if results.opened.sharp else []
+    for dataset in beside:
         for method, numbers in comparison_table(dataset).items():
             rows.append([f"{PAPER_DATASETS[dataset]}: {method}*", *cells(numbers)])
     sequences = [
         [each.sequence, str(len(each.frames)), *cells({name: each.mean(name).value for name in ran})]
         for each in results.sequences
     ]
-    origin = f"\\* As printed in Table I of *{paper_title()}*, for its own test sequences; it states no protocol."
     yield f"# Evaluation of {results.method}"
     yield ""
     yield from markdown_table(["Method", *heads], rows)
     yield ""
-    yield from textwrap.wrap(origin, _LINE)
-    yield ""
+    if beside:
+        origin = f"\\* As printed in Table I of *{paper_title()}*, for its own test sequences; it states no protocol."
+        yield from textwrap.wrap(origin, _LINE)
+        yield ""
     for note in _notes(results, totals):
         yield from textwrap.wrap(f"- {note}", _LINE, subsequent_indent="  ", break_on_hyphens=False)
     yield ""

@@ -180,6 +180,16 @@ def test_metrics_without_weights_are_unavailable_with_the_reason(
     assert "give musiq_weights_path" in opened.unavailable["musiq"]
 
 
+def test_without_sharp_frames_only_metrics_that_need_none_run() -> None:
+    opened = open_metrics(MetricsConfig(), sharp=False)
+    assert [metric.name for metric in opened.metrics] == ["warp_error"]
+    assert {name for name, reason in opened.unavailable.items() if reason == "no sharp frames"} == {
+        *("psnr", "ssim", "lpips")
+    }
+    assert "give niqe_model_path" in opened.unavailable["niqe"]
+    assert opened.metrics[0].convention(PROTOCOLS["plain"]).endswith("DIS flow of the blurry input, occlusions masked")
+
+
 @pytest.mark.skipif(find_spec("pyiqa") is not None, reason="pyiqa is installed")
 def test_musiq_is_unavailable_without_its_package(tmp_path: Path) -> None:
     opened = open_metrics(MetricsConfig(metrics=("musiq",), musiq_weights_path=str(tmp_path / "musiq.pth")))

@@ -125,6 +125,15 @@ def test_a_dataset_of_the_paper_brings_its_rows_alone(tmp_path: Path, results: R
         Results(**{**vars(results), "dataset": "reds"})
 
 
+def test_without_sharp_frames_the_table_has_what_was_measured(tmp_path: Path, results: Results) -> None:
+    opened = open_metrics(MetricsConfig(), sharp=False)
+    table = write_results(tmp_path, Results(**{**vars(results), "opened": opened}))["table.md"].read_text()
+    rows = [cells(line) for line in table.splitlines() if line.startswith("|")]
+    assert rows[:3:2] == [["Method", "Warp ↓"], ["**CPFP**", "0.00150"]]
+    assert "CPGD-Net" not in table
+    assert "PSNR was not measured: no sharp frames." in table
+
+
 def test_the_papers_numbers_are_those_of_its_text() -> None:
     if not PAPER.exists():
         pytest.skip(f"no text of the paper in {PAPER.parent}")
