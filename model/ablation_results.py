@@ -133,7 +133,7 @@ class TableResults:
             yield f"{METRICS[name].label} was not measured: {reason}."
         if self._costs():
             yield from self._cost_notes()
-        yield f"{len(blurry.sequences)} sequences, {blurry.num_frames} frames; protocol {blurry.protocol.name}."
+        yield f"Sequences: {len(blurry.sequences)}, frames: {blurry.num_frames}; protocol {blurry.protocol.name}."
 
     def _cost_notes(self) -> Iterator[str]:
         costs = [alignment_cost(each.row.run, FLOPS_SIZE) for each in self.rows]
