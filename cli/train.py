@@ -108,7 +108,8 @@ def train(
             )
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt("run the same command with --resume to continue") from interrupt
-    click.echo(json.dumps(asdict(result), indent=2) if as_json else _summary(result))
+    if result.is_main_process:
+        click.echo(json.dumps(asdict(result), indent=2) if as_json else _summary(result))
 
 
 @contextmanager

@@ -105,6 +105,8 @@ class TrainingResult:
         Time from start to end.
     psnr_blurry, psnr_restored : float or None
         Of the clips of the validation, in dB, where there is one.
+    is_main_process : bool
+        Whether this is the one of several processes that writes and reports.
     """
 
     run: str
@@ -116,6 +118,7 @@ class TrainingResult:
     seconds: float
     psnr_blurry: float | None = None
     psnr_restored: float | None = None
+    is_main_process: bool = True
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -303,12 +306,12 @@ class _Trainer:
                 loss, waited = self._step(batches)
                 losses.append(loss)
                 step = self.position.step
-                stop = should_stop()
+                stop = self._mean(should_stop()) > 0
                 for each in (clock, total):
                     each.add(time.monotonic() - begun, waited)
                 progress(step, last)
                 if step % config.run.log_every == 0 or step == last or stop:
-                    mean_loss = float(np.mean(losses))
+                    mean_loss = self._mean(np.mean(losses))
                     found = clock.report(config.training, step, last, mean_loss)
                     if writer is not None:
                         _log(writer, found)
@@ -335,7 +338,15 @@ class _Trainer:
             seconds=time.monotonic() - started,
             psnr_blurry=None if scores is None else scores["blurry"],
             psnr_restored=None if scores is None else scores["restored"],
+            is_main_process=self.accelerator.is_main_process,
         )
+
+    def _mean(self, value: float | np.floating[Any]) -> float:
+        """Return the mean over all processes, which must agree on what they do next."""
+        if self.accelerator.num_processes == 1:
+            return float(value)
+        found = self.accelerator.reduce(torch.tensor(float(value), device=self.accelerator.device), "mean")
+        return float(found)
 
     def _step(self, batches: Iterator[dict[str, Any]]) -> tuple[float, float]:
         """Do one step; return its loss and the seconds that batches were waited for."""
@@ -440,7 +451,7 @@ def _phase(config: Phase1Config | Phase2Config, data: TrainingData, device: torc
         return Phase1(config, device)
     from .phase2 import Phase2  # diffusers takes seconds to import
 
-    return Phase2(config, device, restored=data.restored)
+    return Phase2(config, device, restored=data.restored, vae=data.vae)
 
 
 def _keep_stage1(weights: Path | None, kept: Path) -> None:
@@ -518,7 +529,11 @@ def _require_folder(run: Path, config: Phase1Config | Phase2Config, *, resume: b
         raise ConfigError(f"{run}: holds no training to resume; leave out --resume, or give another -o")
     if not (run / WEIGHTS_NAME).is_file():
         return  # it was cut before its first state
-    theirs, ours = _flat(read_sections(run)), _flat(config.to_dict())
+    sections, ours = read_sections(run), _flat(config.to_dict())
+    # Values that a later version has brought are what they are by default.
+    theirs = _flat(
+        type(config).from_dict(sections).to_dict() if sections.keys() <= config.to_dict().keys() else sections
+    )
     differing = [
         f"{name} {theirs.get(name)} there, {ours.get(name)} here"
         for name in {**theirs, **ours}

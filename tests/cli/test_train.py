@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from codecprior.model.checkpoint import load_checkpoint
 
@@ -62,6 +65,25 @@ def test_killed_and_interrupted_a_training_comes_to_the_same_weights(cli: Any, p
     assert (run / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
     assert load_checkpoint(run)[0]["training"]["steps"] == 60
     assert "cut: exists; use --resume to go on, or another -o" in cli.fails(*arguments(prepared, run))
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_batch(cli: Any, prepared: Path, tmp_path: Path) -> None:
+    """DDP over gloo: parts of a batch of two in two processes, or one after the other in one."""
+    changes = {"training.steps": 6, "training.loss": "l1", "run.save_every": 3}
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "codecprior.cli")
+    environment = {**cli.environment, "ACCELERATE_USE_CPU": "1"}
+    for options in (("--max-steps", "3"), ("--resume",)):
+        command = [*launcher, *map(str, arguments(prepared, tmp_path / "two", **changes)), *options, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["first_step"] == 3, "one process reports"
+    assert json.loads((tmp_path / "two" / "run.json").read_text())[0]["processes"] == 2
+    one = cli(*arguments(prepared, tmp_path / "one", **changes, **{"training.gradient_accumulation": 2}))
+    assert one.returncode == 0, one.stderr
+    found, expected = (load_checkpoint(tmp_path / name)[1].state_dict() for name in ("two", "one"))
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_a_plan_is_printed_and_nothing_written(cli: Any, prepared: Path, tmp_path: Path) -> None:
