@@ -30,6 +30,7 @@ _COMMANDS: Final = {
     "deblur": "deblur:deblur",
     "evaluate": "evaluate:evaluate",
     "ablate": "ablate:ablate",
+    "compare": "compare:compare",
     "doctor": "doctor:doctor",
 }
 

@@ -134,7 +134,12 @@ class Deblurrer:
         """
         return replace(self._reader, sharp=False, blurry=blurry or self._reader.blurry)
 
-    def frames(self, reader: ClipReader, sequence: int) -> Iterator[NDArray[np.uint8]]:
+    @property
+    def controlnet(self) -> nn.Module | None:
+        """The trained network of stage 2, if that runs."""
+        return None if self._stage2 is None else self._stage2.controlnet
+
+    def frames(self, reader: ClipReader, sequence: int, *, only: int | None = None) -> Iterator[NDArray[np.uint8]]:
         """Make one sequence sharp.
 
         Parameters
@@ -143,6 +148,8 @@ class Deblurrer:
             Reads what :meth:`reader_config` says.
         sequence : int
             Position of the sequence in the reader's manifest.
+        only : int, optional
+            The only frame that is wanted: stage 1 runs up to it, stage 2 on it alone.
 
         Yields
         ------
@@ -157,11 +164,14 @@ class Deblurrer:
         name = reader.manifest.entries[sequence].sequence
         for chunk in self._stage1.restore(reader, sequence):
             for index, restored in enumerate(chunk.frames):
+                number = int(chunk.sample["frame_indices"][index])
+                if only not in (None, number):
+                    continue
                 frame = restored if self._stage2 is None else self._stage2.generate(chunk, index)
                 if not bool(torch.isfinite(frame).all()):
                     raise ConfigError(
-                        f"sequence {name}, frame {int(chunk.sample['frame_indices'][index])}: the network returns "
-                        "values that are no finite numbers; train it longer, or use another checkpoint"
+                        f"sequence {name}, frame {number}: the network returns values that are no finite numbers; "
+                        "train it longer, or use another checkpoint"
                     )
                 rounded = (frame.clamp(0, 1) * 255).round().to(torch.uint8)
                 yield np.ascontiguousarray(rounded.movedim(0, -1).cpu().numpy())

@@ -27,6 +27,7 @@ COMMANDS = [
     "deblur",
     "evaluate",
     "ablate",
+    "compare",
     "doctor",
 ]
 
