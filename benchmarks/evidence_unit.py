@@ -6,6 +6,7 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -101,7 +102,7 @@ def run_unit(
     data: Path,
     *,
     steps: int,
-    batch: int = 2,
+    common: Sequence[str] = (),
     device: Literal["cpu", "cuda"] = "cpu",
     threads: int = 1,
 ) -> dict[str, Any]:
@@ -117,8 +118,8 @@ def run_unit(
         What :func:`benchmarks.evidence_data.make_data` made.
     steps : int
         Steps of training.
-    batch : int
-        Clips of a step.
+    common : sequence of str
+        Differences from the preset that all variants share.
     device : {"cpu", "cuda"}
         Where to train.
     threads : int
@@ -142,9 +143,9 @@ def run_unit(
     chosen = VARIANTS[variant]
     settings = (
         *chosen.settings,
+        *common,
         f"training.seed={seed}",
         f"training.steps={steps}",
-        f"training.batch_size={batch}",
         "run.num_workers=0",
         f"run.log_every={steps}",
         f"run.save_every={steps}",
@@ -159,10 +160,10 @@ def run_unit(
     return {
         "variant": variant,
         "meaning": chosen.meaning,
-        "settings": chosen.settings,
+        "settings": list(chosen.settings),
         "seed": seed,
         "steps": steps,
-        "batch": batch,
+        "common": list(common),
         "loss": result.loss,
         "seconds": round(time.monotonic() - begun, 1),
         "device": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),
