@@ -337,12 +337,22 @@ def _with_weights(config: Phase1Config, weights: str | None) -> Phase1Config:
 
 
 def _identified(draft: _Draft, settings: AblationSettings, stage1: str) -> _Draft:
-    sections = {name: value for name, value in draft.config.to_dict().items() if name not in _MAY_DIFFER}
+    # Only what is not as it is by default: a setting that a later version brings changes no name.
+    changed = _changed(draft.config.to_dict(), type(draft.config)().to_dict())
+    sections = {name: value for name, value in changed.items() if name not in _MAY_DIFFER}
     data = [_sequences(settings.data, draft.config.data.split)]
     if draft.needs_additional and settings.additional is not None and isinstance(draft.config, Phase2Config):
         data.append(_sequences(settings.additional, draft.config.data.additional_split))
-    text = json.dumps([sections, data, stage1], sort_keys=True)
+    text = json.dumps([type(draft.config).__name__, sections, data, stage1], sort_keys=True)
     return replace(draft, digest=hashlib.sha256(text.encode()).hexdigest()[:_DIGITS])
+
+
+def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _changed(value, defaults[name]) if isinstance(value, Mapping) else value
+        for name, value in values.items()
+        if value != defaults[name]
+    }
 
 
 def _sequences(manifest: Manifest, split: str) -> list[Any]:
