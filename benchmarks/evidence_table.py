@@ -69,10 +69,14 @@ def markdown(results: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        One line a variant.
+        How it was trained, and one line a variant.
     """
-    rows = results["rows"]
+    rows, clips = results["rows"], results["clips"]
+    made = [f"{results['steps']} steps", *results["common"], f"trained on {', '.join(results['devices'])}"]
     lines = [
+        f"{'; '.join(made)}. Median blurry input {np.median(list(results['blurry_db'].values())):.1f} dB; {len(clips)} "
+        f"clips of {len(set(map(_picture, clips)))} pictures.",
+        "",
         "| the network is given | seeds | gain over the blurry input | after a sharper frame | against no V, no R | "
         "against the line in brackets |",
         "|---|---|---|---|---|---|",
@@ -158,7 +162,7 @@ def _after_sharper(units: Mapping[int, Mapping[str, Any]], clips: Sequence[str])
 
 def _paired(differences: _Gains, clips: Sequence[str]) -> dict[str, Any]:
     """Sum up differences of gains, shape (seeds, clips)."""
-    pictures = np.array([clip.partition("_")[2] for clip in clips])
+    pictures = np.array(list(map(_picture, clips)))
     places = [np.flatnonzero(pictures == picture) for picture in dict.fromkeys(pictures)]
     random, medians = np.random.default_rng(0), []
     for _ in range(_DRAWS):
@@ -174,6 +178,11 @@ def _paired(differences: _Gains, clips: Sequence[str]) -> dict[str, Any]:
         "clips_better": int((of_clips > 0).sum()),
         "clips": len(clips),
     }
+
+
+def _picture(clip: str) -> str:
+    """Return the picture that a clip shows, whatever the pass."""
+    return clip.partition("_")[2]
 
 
 def _against(found: Mapping[str, Any]) -> str:

@@ -74,7 +74,7 @@ def test_a_unit_trains_and_measures(data: Path, tmp_path: Path) -> None:
     results = summary(units)
     assert results["clips"] == ["pass0_street"]
     assert len(units[0]["clips"]["pass0_street"]["restored"]) == 8
-    assert len(markdown(results).splitlines()) == 4
+    assert len(markdown(results).splitlines()) == 6
 
 
 def _unit(variant: str, seed: int, gains: list[float]) -> dict[str, Any]:
