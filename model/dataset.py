@@ -32,7 +32,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
     ==================== ================= ======= =============================================================
     key                  shape             dtype   meaning
     ==================== ================= ======= =============================================================
-    ``blurry``           (T, 3, H, W)      float32 R'G'B', 0 to 1
+    ``blurry``           (T, 3, H, W)      float32 R'G'B', 0 to 1; if the reader reads it
     ``sharp``            (T, 3, H, W)      float32 R'G'B', 0 to 1; if the reader reads it and the sequence has it
     ``mv_forward``       (T, 2, H/4, W/4)  float32 (x, y) in samples from frame t to t - 1 of the clip, or 0
     ``mv_valid_forward`` (T, 1, H/4, W/4)  bool    cells with a vector to that very frame; none in frame 0
@@ -43,9 +43,9 @@ class ClipDataset(Dataset[dict[str, Any]]):
     ``sequence``                           str     name of the sequence
     ==================== ================= ======= =============================================================
 
-    With backward vectors, ``mv_backward``, ``mv_valid_backward``, ``intra_backward``, ``missing_backward`` and
-    ``residual_backward`` say the same of frame t and t + 1, of the pass over the time-reversed sequence. Grid sizes are
-    rounded up.
+    Planes that the reader reads have their own names, (T, C, H/8, W/8) float32. With backward vectors, ``mv_backward``,
+    ``mv_valid_backward``, ``intra_backward``, ``missing_backward`` and ``residual_backward`` say the same of frame t
+    and t + 1, of the pass over the time-reversed sequence. Grid sizes are rounded up.
 
     Parameters
     ----------
@@ -140,9 +140,9 @@ class ClipLoader:
 
 
 def _tensors(clip: Clip) -> dict[str, Any]:
-    sample: dict[str, Any] = {"blurry": _frames(clip.blurry)}
-    if clip.sharp is not None:
-        sample["sharp"] = _frames(clip.sharp)
+    sides = {"blurry": clip.blurry, "sharp": clip.sharp}
+    sample: dict[str, Any] = {name: _frames(frames) for name, frames in sides.items() if frames is not None}
+    sample |= {name: _channels_first(plane).float() for name, plane in clip.planes.items()}
     sample |= _direction(clip.forward, "forward", "")
     if clip.backward is not None:
         sample |= _direction(clip.backward, "backward", "_backward")

@@ -17,6 +17,7 @@ __all__ = [
     "FRAME_ARRAYS",
     "GRID_ARRAYS",
     "PICTURE_ARRAYS",
+    "PLANE_CELL",
     "REF_NONE",
     "RESIDUAL_ARRAYS",
     "ArrayKind",
@@ -28,6 +29,9 @@ __all__ = [
 
 CELL: Final = 4
 """Side of a grid cell in luma samples: the smallest VVC coding block."""
+
+PLANE_CELL: Final = 8
+"""Side in samples of what one value of the planes that are packed with frames stands for: that of a latent."""
 
 REF_NONE: Final = -32768
 """Value of ``ref_poc_delta`` where the block does not use the list."""

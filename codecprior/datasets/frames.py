@@ -19,8 +19,9 @@ import numpy as np
 from fsspec.core import url_to_fs
 from numpy.typing import NDArray
 
-from codecprior.core.arrays import FRAME_ARRAYS
+from codecprior.core.arrays import FRAME_ARRAYS, PLANE_CELL
 from codecprior.core.stream import Box
+from codecprior.datasets.geometry import plane_slices
 from codecprior.errors import ConfigError, DatasetError, MediaError
 from codecprior.media.images import decode_picture, read_picture
 from codecprior.media.opening import open_frames
@@ -30,7 +31,16 @@ from codecprior.store.location import is_url
 from codecprior.store.packed import PackedFrames
 from codecprior.store.reader import PriorsStore
 
-__all__ = ["DecodedFrames", "FrameReader", "PackedSide", "PictureFiles", "RawFrames", "VideoFrames", "slice_frames"]
+__all__ = [
+    "DecodedFrames",
+    "FrameReader",
+    "PackedPlane",
+    "PackedSide",
+    "PictureFiles",
+    "RawFrames",
+    "VideoFrames",
+    "slice_frames",
+]
 
 _MAX_THREADS: Final = 4
 """Pictures of a clip that are decoded side by side: a training has as many workers as it has CPUs for."""
@@ -207,20 +217,69 @@ class PackedSide:
     """
 
     def __init__(self, packed: PackedFrames, side: str, num_frames: int, size: tuple[int, int]) -> None:
-        if len(packed) != num_frames:
-            raise DatasetError(
-                f"{packed.location}: has {len(packed)} frames, the priors {num_frames}; prepare the dataset again"
-            )
+        _require_length(packed, num_frames)
         _require_size(f"{packed.location}/{side}", packed.frame_size(side), size)
         self._packed = packed
         self._side = side
 
     def start(self, frames: range, box: Box) -> Callable[[], NDArray[Any]]:
         """Read the part of the array; see :class:`FrameReader`."""
-        rising = frames if frames.step > 0 else frames[::-1]
-        entries = slice(rising.start, rising[-1] + 1, rising.step)
-        wait = self._packed.start(self._side, (entries, *box.plane_slices()))
-        return wait if rising is frames else lambda: wait()[::-1]
+        return _start(self._packed, self._side, frames, box.plane_slices())
+
+
+class PackedPlane:
+    """What is packed with frames at one value for 8x8 samples.
+
+    Parameters
+    ----------
+    packed : PackedFrames
+        The group.
+    name : str
+        Name of the array.
+    num_frames : int
+        Frames that it must have.
+    size : tuple of int
+        Width and height that its frames must have.
+
+    Raises
+    ------
+    DatasetError
+        If it belongs to something else.
+    """
+
+    def __init__(self, packed: PackedFrames, name: str, num_frames: int, size: tuple[int, int]) -> None:
+        _require_length(packed, num_frames)
+        (columns, rows), (width, height) = packed.frame_size(name), size
+        _require_size(f"{packed.location}/{name}", (columns, rows), (-(-width // PLANE_CELL), -(-height // PLANE_CELL)))
+        self._packed = packed
+        self._name = name
+
+    def start(self, frames: range, box: Box) -> Callable[[], NDArray[Any]]:
+        """Start reading a part of some frames.
+
+        Parameters
+        ----------
+        frames : range
+            Frames of the sequence, rising or falling.
+        box : Box
+            Part of the picture.
+
+        Returns
+        -------
+        callable
+            Waits for the values and returns them: shape (T, ceil(H/8), ceil(W/8), C).
+
+        Raises
+        ------
+        ConfigError
+            If the part does not begin at a multiple of 8.
+        """
+        if box.x % PLANE_CELL or box.y % PLANE_CELL:
+            raise ConfigError(
+                f"{self._packed.location}/{self._name}: a crop begins at ({box.x}, {box.y}); use multiples of "
+                f"{PLANE_CELL}, one value stands for {PLANE_CELL}x{PLANE_CELL} samples"
+            )
+        return _start(self._packed, self._name, frames, plane_slices(box))
 
 
 class DecodedFrames:
@@ -270,6 +329,12 @@ class DecodedFrames:
         )
 
 
+def _start(packed: PackedFrames, name: str, frames: range, part: tuple[slice, slice]) -> Callable[[], NDArray[Any]]:
+    rising = frames if frames.step > 0 else frames[::-1]
+    wait = packed.start(name, (slice(rising.start, rising[-1] + 1, rising.step), *part))
+    return wait if rising is frames else lambda: wait()[::-1]
+
+
 def slice_frames(store: PriorsStore, frames: range) -> PriorsStore:
     """Restrict a store to frames, rising or falling."""
     rising = frames if frames.step > 0 else frames[::-1]
@@ -284,6 +349,13 @@ def _fetch(url: str) -> bytes:
     except Exception as error:  # each fsspec backend has its own exceptions
         raise MediaError(f"{url}: cannot be read ({error})") from error
     return data
+
+
+def _require_length(packed: PackedFrames, num_frames: int) -> None:
+    if len(packed) != num_frames:
+        raise DatasetError(
+            f"{packed.location}: has {len(packed)} frames, the priors {num_frames}; prepare the dataset again"
+        )
 
 
 def _require_size(where: str, found: tuple[int, int], size: tuple[int, int]) -> None:

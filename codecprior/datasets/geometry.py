@@ -1,24 +1,24 @@
 """Clips with priors, turned, cropped and reversed as a whole: frames, vectors, masks and residual stay in step.
 
 Everything is stored per clip as (T, rows, columns, ...), frames and residual at one value per sample, vectors and masks
-at one per 4x4 cell. Where the picture turns, vectors turn with it; where time is reversed, forward and backward change
-places.
+at one per 4x4 cell, planes that were packed with frames at one per 8x8 samples. Where the picture turns, vectors turn
+with it; where time is reversed, forward and backward change places.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codecprior.core.arrays import CELL
+from codecprior.core.arrays import CELL, PLANE_CELL
 from codecprior.core.stream import Box
 from codecprior.errors import ConfigError
 
-__all__ = ["Clip", "DirectionPriors", "Orientation"]
+__all__ = ["Clip", "DirectionPriors", "Orientation", "plane_slices"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ class Clip:
 
     Parameters
     ----------
-    blurry : ndarray, shape (T, H, W, 3), uint8 or uint16
+    blurry : ndarray, shape (T, H, W, 3), uint8 or uint16, optional
         R'G'B' of the degraded side, full range.
     sharp : ndarray, shape (T, H, W, 3), uint8 or uint16, optional
         R'G'B' of the other side.
@@ -155,20 +155,32 @@ class Clip:
         Vectors from frame t to frame t + 1, and the modes and residual of the pass that they come from.
     frame_indices : tuple of int
         Position of each frame in its sequence.
+    planes : mapping of str to ndarray, shape (T, ceil(H/8), ceil(W/8), C)
+        What else is packed with the frames, by name: values of 8x8 samples that know no direction.
     """
 
-    blurry: NDArray[Any]
+    blurry: NDArray[Any] | None
     sharp: NDArray[Any] | None
     forward: DirectionPriors
     backward: DirectionPriors | None
     frame_indices: tuple[int, ...]
+    planes: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.frame_indices)
 
     def __repr__(self) -> str:
-        height, width = self.blurry.shape[1:3]
+        width, height = self.size
         return f"Clip({len(self)} frames, {width}x{height})"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in samples; those of whole cells if neither frames nor residual were read."""
+        for samples in (self.blurry, self.sharp, self.forward.residual):
+            if samples is not None:
+                return samples.shape[2], samples.shape[1]
+        rows, columns = self.forward.mv.shape[1:3]
+        return columns * CELL, rows * CELL
 
     def crop(self, x: int, y: int, width: int, height: int) -> Clip:
         """Return a part of the picture.
@@ -176,7 +188,7 @@ class Clip:
         Parameters
         ----------
         x, y : int
-            Left and top in samples, multiples of 4.
+            Left and top in samples, multiples of 4, or of 8 with planes.
         width, height : int
             Size in samples.
 
@@ -190,14 +202,17 @@ class Clip:
         ConfigError
             If the part sticks out or does not begin at a cell.
         """
-        if x % CELL or y % CELL:
-            raise ConfigError(f"crop origin ({x}, {y}) lies inside a cell; use multiples of {CELL}")
-        box = Box(0, 0, self.blurry.shape[2], self.blurry.shape[1]).within(Box(x, y, width, height))
+        multiple = self._multiple
+        if x % multiple or y % multiple:
+            raise ConfigError(f"crop origin ({x}, {y}) lies inside a cell; use multiples of {multiple}")
+        box = Box(0, 0, *self.size).within(Box(x, y, width, height))
         rows, cols = box.plane_slices()
         grid_rows, grid_cols = box.grid_slices
+        plane_rows, plane_cols = plane_slices(box)
         return self._map(
             lambda array: array[:, rows, cols],
             lambda priors: priors.map(lambda array: array[:, grid_rows, grid_cols], lambda array: array[:, rows, cols]),
+            lambda array: array[:, plane_rows, plane_cols],
         )
 
     def oriented(self, orientation: Orientation) -> Clip:
@@ -216,18 +231,19 @@ class Clip:
         Raises
         ------
         ConfigError
-            If the size is no multiple of 4: turned, the cells would begin between two of the grid.
+            If the size is no multiple of 4, or of 8 with planes: turned, the cells would begin between two of the grid.
         """
         if orientation == Orientation():
             return self
-        height, width = self.blurry.shape[1:3]
-        if width % CELL or height % CELL:
-            raise ConfigError(f"a clip of {width}x{height} cannot be turned; crop it to multiples of {CELL}")
+        width, height = self.size
+        if width % self._multiple or height % self._multiple:
+            raise ConfigError(f"a clip of {width}x{height} cannot be turned; crop it to multiples of {self._multiple}")
         return self._map(
             orientation.planes,
             lambda priors: replace(
                 priors.map(orientation.planes, orientation.planes), mv=orientation.vectors(priors.mv)
             ),
+            orientation.planes,
         )
 
     def time_reversed(self) -> Clip:
@@ -245,7 +261,7 @@ class Clip:
         """
         if self.backward is None:
             raise ConfigError("a clip without backward vectors cannot be reversed; read it with backward=True")
-        flipped = self._map(_backwards, DirectionPriors.backwards)
+        flipped = self._map(_backwards, DirectionPriors.backwards, _backwards)
         assert flipped.backward is not None
         return replace(
             flipped,
@@ -254,16 +270,32 @@ class Clip:
             frame_indices=self.frame_indices[::-1],
         )
 
+    @property
+    def _multiple(self) -> int:
+        return PLANE_CELL if self.planes else CELL
+
     def _map(
-        self, frames: Callable[[NDArray[Any]], NDArray[Any]], priors: Callable[[DirectionPriors], DirectionPriors]
+        self,
+        frames: Callable[[NDArray[Any]], NDArray[Any]],
+        priors: Callable[[DirectionPriors], DirectionPriors],
+        planes: Callable[[NDArray[Any]], NDArray[Any]],
     ) -> Clip:
         return replace(
             self,
-            blurry=frames(self.blurry),
+            blurry=None if self.blurry is None else frames(self.blurry),
             sharp=None if self.sharp is None else frames(self.sharp),
             forward=priors(self.forward),
             backward=None if self.backward is None else priors(self.backward),
+            planes={name: planes(array) for name, array in self.planes.items()},
         )
+
+
+def plane_slices(box: Box) -> tuple[slice, slice]:
+    """Return the rows and columns of planes that a box covers, whose left and top are multiples of 8."""
+    return (
+        slice(box.y // PLANE_CELL, -(-(box.y + box.height) // PLANE_CELL)),
+        slice(box.x // PLANE_CELL, -(-(box.x + box.width) // PLANE_CELL)),
+    )
 
 
 def _backwards(array: NDArray[Any]) -> NDArray[Any]:

@@ -8,7 +8,8 @@ residual are those of that pass.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -21,6 +22,7 @@ from codecprior.core.stream import Box
 from codecprior.datasets.frames import (
     DecodedFrames,
     FrameReader,
+    PackedPlane,
     PackedSide,
     PictureFiles,
     RawFrames,
@@ -36,16 +38,22 @@ from codecprior.datasets.normalization import (
     normalized_residual,
     residual_arrays,
 )
-from codecprior.datasets.sampling import ClipRequest
+from codecprior.datasets.sampling import ClipRequest, Windows
 from codecprior.errors import ConfigError, DatasetError, StoreError
+from codecprior.media.ahead import map_ahead
 from codecprior.media.files import kind_of
 from codecprior.store.packed import open_packed
 from codecprior.store.reader import ClipPriors, PriorsStore, open_store
 
-__all__ = ["ClipReader", "ReaderConfig"]
+__all__ = ["ClipReader", "ReaderConfig", "sequence_frames"]
 
 _OPEN_SEQUENCES: Final = 256
 """Sequences that are kept open: some 0.4 MB each, where opening one again takes half as long as reading a clip."""
+
+_WINDOW_FRAMES: Final = 8
+"""Frames of one side that are read at a time, one after the other."""
+
+_PRECOMPUTE: Final = "make it with 'codecprior precompute --latents'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +62,9 @@ class ReaderConfig:
 
     Parameters
     ----------
-    blurry : {"source", "decoded"}
+    blurry : {"source", "decoded"}, optional
         Degraded frames as they were encoded, or as they come out of the decoder; the latter needs stores that were
-        extracted with ``--with-frames``.
+        extracted with ``--with-frames``. None reads none.
     sharp : bool
         Whether to read the other side.
     vectors : {"l0", "mean"}
@@ -70,6 +78,8 @@ class ReaderConfig:
         reads none.
     residual_planes : {"luma", "all"}
         Planes of the residual.
+    planes : tuple of str
+        What else is packed with the frames to read, by name; crops must begin at multiples of 8 samples then.
 
     Raises
     ------
@@ -77,17 +87,18 @@ class ReaderConfig:
         If a value is none of these.
     """
 
-    blurry: Literal["source", "decoded"] = "source"
+    blurry: Literal["source", "decoded"] | None = "source"
     sharp: bool = True
     vectors: VectorLists = "l0"
     backward: bool = False
     long_steps: Literal["compose", "refuse"] = "compose"
     residual: ResidualNormalization | None = "absolute"
     residual_planes: ResidualPlanes = "luma"
+    planes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[Any, ...]] = {
-            "blurry": ("source", "decoded"),
+            "blurry": ("source", "decoded", None),
             "vectors": get_args(VectorLists),
             "long_steps": ("compose", "refuse"),
             "residual": (*get_args(ResidualNormalization), None),
@@ -153,6 +164,41 @@ class ClipReader:
         return _Sequence(self.manifest, self.manifest.entries[index], self.config)
 
 
+def sequence_frames(manifest: Manifest, sequence: int, side: Literal["blurry", "sharp"]) -> Iterator[NDArray[Any]]:
+    """Read one side of a sequence as it is, a few frames at a time; the next ones are read meanwhile.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The sequences.
+    sequence : int
+        Position of the sequence.
+    side : {"blurry", "sharp"}
+        Which side.
+
+    Yields
+    ------
+    ndarray, shape (H, W, 3), uint8 or uint16
+        R'G'B' of each frame, full range.
+
+    Raises
+    ------
+    CodecpriorError
+        If frames cannot be read, or do not belong to the priors.
+    """
+    entries = manifest.entries[sequence : sequence + 1]
+    config = ReaderConfig(blurry="source" if side == "blurry" else None, sharp=side == "sharp", residual=None)
+    reader, windows = (
+        ClipReader(replace(manifest, entries=entries), config),
+        Windows(entries, num_frames=_WINDOW_FRAMES),
+    )
+    following = 0
+    for clip in map_ahead(reader.read, map(windows.request, range(len(windows))), ahead=1):
+        # The last window begins earlier where it would reach beyond the end.
+        yield from getattr(clip, side)[following - clip.frame_indices[0] :]
+        following = clip.frame_indices[-1] + 1
+
+
 class _Sequence:
     """One sequence, opened."""
 
@@ -175,6 +221,15 @@ class _Sequence:
         self._size = width, height
         self._blurry = self._side(manifest, "blurry") if config.blurry == "source" else None
         self._sharp = self._side(manifest, "sharp") if config.sharp and entry.sharp is not None else None
+        self._planes = {name: self._plane(manifest, name) for name in config.planes}
+
+    def _plane(self, manifest: Manifest, name: str) -> PackedPlane:
+        if self._entry.frames is None:
+            raise ConfigError(f"sequence {self._entry.sequence}: has no packed frames with {name}; {_PRECOMPUTE}")
+        packed = open_packed(manifest.resolve(self._entry.frames))
+        if name not in packed.planes:
+            raise ConfigError(f"{packed.location}: has no {name}; {_PRECOMPUTE}")
+        return PackedPlane(packed, name, self._entry.num_frames, self._size)
 
     def _side(self, manifest: Manifest, side: Literal["blurry", "sharp"]) -> FrameReader:
         entry = self._entry
@@ -211,16 +266,19 @@ class _Sequence:
         if not frames or min(frames[0], frames[-1]) < 0 or max(frames[0], frames[-1]) >= self._entry.num_frames:
             raise ConfigError(f"{frames}: sequence {self._entry.sequence} has the frames 0 to {len(self._forward) - 1}")
         box = self._place(request)
-        blurry = (self._blurry or self._decoded_pass(frames)).start(frames, box)
+        degraded = self._decoded_pass(frames) if self._config.blurry == "decoded" else self._blurry
+        blurry = None if degraded is None else degraded.start(frames, box)
         sharp = None if self._sharp is None else self._sharp.start(frames, box)
+        planes = {name: plane.start(frames, box) for name, plane in self._planes.items()}
         forward = self._direction(frames, box)
         backward = self._direction(frames[::-1], box).backwards() if self._config.backward else None
         clip = Clip(
-            blurry=blurry(),
+            blurry=None if blurry is None else blurry(),
             sharp=None if sharp is None else sharp(),
             forward=forward,
             backward=backward,
             frame_indices=tuple(frames),
+            planes={name: finish() for name, finish in planes.items()},
         )
         return clip.oriented(request.orientation)
 
@@ -240,14 +298,15 @@ class _Sequence:
                 )
             return Box(0, 0, width, height)
         crop_width, crop_height = request.crop
-        places = (width - crop_width - x) // CELL + 1, (height - crop_height - y) // CELL + 1
+        step = request.multiple
+        places = (width - crop_width - x) // step + 1, (height - crop_height - y) // step + 1
         if min(places) < 1:
             raise ConfigError(
                 f"crop {crop_width}x{crop_height} does not fit into sequence {self._entry.sequence} of {width}x{height}"
             )
         return Box(
-            x + CELL * int(request.position[0] * places[0]),
-            y + CELL * int(request.position[1] * places[1]),
+            x + step * int(request.position[0] * places[0]),
+            y + step * int(request.position[1] * places[1]),
             crop_width,
             crop_height,
         )

@@ -37,7 +37,9 @@ class ClipRequest:
     crop : tuple of int, optional
         Width and height to read, in samples; whole pictures if not given.
     position : tuple of float
-        Where the crop lies, (x, y) from 0 to below 1: from the first to the last place that begins at a cell.
+        Where the crop lies, (x, y) from 0 to below 1: from the first to the last place that begins at a multiple.
+    multiple : int
+        Samples from one such place to the next, in both directions; a multiple of 4, which is a cell.
     orientation : Orientation
         How to lay out what was read.
     """
@@ -46,6 +48,7 @@ class ClipRequest:
     frames: range
     crop: tuple[int, int] | None = None
     position: tuple[float, float] = (0.0, 0.0)
+    multiple: int = CELL
     orientation: Orientation = field(default_factory=Orientation)
 
 
@@ -99,6 +102,8 @@ class RandomClips(Sampling):
         Whether half of the clips run backwards; needs stores that were extracted with ``--directions both``.
     strides : sequence of int
         Steps from frame to frame to draw from; where one does not fit into a sequence, from the others.
+    multiple : int
+        What crops begin at multiples of, in samples; a multiple of 4.
     seed : int
         Start of all draws, 0 or more.
 
@@ -118,6 +123,7 @@ class RandomClips(Sampling):
         transpose: bool = True,
         time_reversal: bool = False,
         strides: Sequence[int] = (1,),
+        multiple: int = CELL,
         seed: int = 0,
     ) -> None:
         _require_entries(entries)
@@ -125,12 +131,14 @@ class RandomClips(Sampling):
             raise ConfigError(f"clips of {num_frames} frames: give 1 or more")
         if not strides or min(strides) < 1:
             raise ConfigError(f"strides {tuple(strides)}: give steps of 1 or more frames")
+        if multiple < CELL or multiple % CELL:
+            raise ConfigError(f"multiple {multiple}: give a multiple of {CELL}")
         if seed < 0:
             raise ConfigError(f"seed {seed}: give 0 or more")
         self._crop = (crop, crop) if isinstance(crop, int) else crop
         if self._crop is not None and any(side < CELL or side % CELL for side in self._crop):
             raise ConfigError(f"crop {self._crop[0]}x{self._crop[1]}: give multiples of {CELL}")
-        self._num_frames, self._strides, self._seed = num_frames, sorted(set(strides)), seed
+        self._num_frames, self._strides, self._multiple, self._seed = num_frames, sorted(set(strides)), multiple, seed
         self._flips, self._transpose, self._time_reversal = flips, transpose, time_reversal
         self._lengths = [entry.num_frames for entry in entries]
         shortest = self._span(self._strides[0])
@@ -156,6 +164,7 @@ class RandomClips(Sampling):
             "transpose": self._transpose,
             "time_reversal": self._time_reversal,
             "strides": self._strides,
+            "multiple": self._multiple,
         }
 
     def request(self, index: int, epoch: int = 0) -> ClipRequest:
@@ -180,6 +189,7 @@ class RandomClips(Sampling):
             frames=frames[::-1] if self._time_reversal and reversed_ else frames,
             crop=(crop[1], crop[0]) if crop is not None and orientation.transpose else crop,
             position=position,
+            multiple=self._multiple,
             orientation=orientation,
         )
 
