@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "degrade": "degrade:degrade",
     "synthesize-blur": "synthesize_blur:synthesize_blur",
     "train": "train:train",
+    "precompute": "precompute:precompute",
     "deblur": "deblur:deblur",
     "evaluate": "evaluate:evaluate",
     "ablate": "ablate:ablate",

@@ -161,7 +161,13 @@ class Deblurrer:
         CodecpriorError
             If frames or priors cannot be read or are not what the networks take, or the networks fail.
         """
-        name = reader.manifest.entries[sequence].sequence
+        entry = reader.manifest.entries[sequence]
+        name = entry.sequence
+        if entry.restored_by is not None:
+            raise ConfigError(
+                f"sequence {name}: its frames are outputs of stage 1 already; give the dataset that 'codecprior "
+                "precompute' had"
+            )
         for chunk in self._stage1.restore(reader, sequence):
             for index, restored in enumerate(chunk.frames):
                 number = int(chunk.sample["frame_indices"][index])

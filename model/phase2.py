@@ -8,11 +8,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from codecprior.errors import ConfigError
+
 from .alignment import Aligner
 from .checkpoint import load_checkpoint
 from .cpc import coding_prior_planes
 from .cpfp import Cpfp
 from .diffusion import DenoisingLoss, generate
+from .latents import CONDITION_LATENTS, SHARP_MOMENTS
 from .phase import Phase
 from .stable_diffusion import initial_controlnet, load_stable_diffusion
 from .training_config import Phase2Config
@@ -31,16 +34,26 @@ class Phase2(Phase):
         Where it is trained.
     restored : bool
         Whether blurry frames of the data are outputs of stage 1 already.
+    vae : str, optional
+        Digest of the VAE that the data have latents of, if they are read instead of frames.
 
     Raises
     ------
     ConfigError
-        If weights are missing or do not fit.
+        If weights are missing or do not fit, or latents are those of another VAE.
     """
 
-    def __init__(self, config: Phase2Config, device: torch.device, *, restored: bool = False) -> None:
+    def __init__(
+        self, config: Phase2Config, device: torch.device, *, restored: bool = False, vae: str | None = None
+    ) -> None:
         self._config = config
-        self._base = load_stable_diffusion(config.cpc).to(device)
+        self._base = load_stable_diffusion(config.cpc)
+        if vae is not None and vae != self._base.vae_digest():
+            raise ConfigError(
+                "data.latents: they are of another VAE than that of the base, or in another type; use base_path and "
+                "frozen_dtype of section cpc that 'codecprior precompute' had"
+            )
+        self._base.to(device)
         self.network = initial_controlnet(config.cpc, self._base.unet)
         if config.training.gradient_checkpointing:
             for network in (self.network, self._base.unet):
@@ -57,8 +70,12 @@ class Phase2(Phase):
         middle, config, planes = _middle(batch), self._config.cpc, None
         if config.coding_priors:
             planes = coding_prior_planes(middle["mv_forward"], middle["residual"], config)
-        target = self._base.encode(middle["sharp"], sample=True)
-        return self._loss(network, target, self._base.encode(self._restored(batch)), planes)
+        if self._config.data.latents:
+            target, condition = self._base.latents(middle[SHARP_MOMENTS], sample=True), middle[CONDITION_LATENTS]
+        else:
+            target = self._base.encode(middle["sharp"], sample=True)
+            condition = self._base.encode(self._restored(batch))
+        return self._loss(network, target, condition, planes)
 
     def restore(self, network: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Generate the frame in the middle of a clip; see :class:`Phase`."""

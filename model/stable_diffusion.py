@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -157,11 +158,54 @@ class StableDiffusion:
         Tensor, shape (B, 4, H/8, W/8), float32
             Scaled to a variance of about 1.
         """
+        return self.latents(self.moments(pictures, tile_size=tile_size), sample=sample)
+
+    @torch.no_grad()
+    def moments(self, pictures: Tensor, *, tile_size: int = 0) -> Tensor:
+        """Return the posterior of latents.
+
+        Parameters
+        ----------
+        pictures : Tensor, shape (B, 3, H, W)
+            As :meth:`encode` takes them.
+        tile_size : int
+            As there.
+
+        Returns
+        -------
+        Tensor, shape (B, 8, H/8, W/8), float32
+            Mean and logarithm of the variance of each latent, not scaled.
+        """
         signed = (2 * pictures - 1).to(self.vae.dtype)
-        moments = self._tiled(lambda part: self.vae.encode(part).latent_dist.parameters, signed, tile_size, (1, 8))
+        found = self._tiled(lambda part: self.vae.encode(part).latent_dist.parameters, signed, tile_size, (1, 8))
+        return found.float().contiguous()  # torch draws noise in the order of memory
+
+    def latents(self, moments: Tensor, *, sample: bool) -> Tensor:
+        """Return latents of a posterior.
+
+        Parameters
+        ----------
+        moments : Tensor, shape (B, 8, h, w), float32
+            What :meth:`moments` returned.
+        sample : bool
+            Whether to draw from it, from torch's random state, or take its mode.
+
+        Returns
+        -------
+        Tensor, shape (B, 4, h, w), float32
+            Scaled to a variance of about 1.
+        """
         posterior = DiagonalGaussianDistribution(moments)
         latents: Tensor = posterior.sample() if sample else posterior.mode()
-        return latents.float() * float(self.vae.config.scaling_factor)
+        return latents * float(self.vae.config.scaling_factor)
+
+    def vae_digest(self) -> str:
+        """Return what tells this VAE from others: SHA-256 over its weights, in the type that they are in."""
+        digest = hashlib.sha256(f"scaling_factor {self.vae.config.scaling_factor}".encode())
+        for name, value in sorted(self.vae.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+            digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     @torch.no_grad()
     def decode(self, latents: Tensor, *, tile_size: int = 0) -> Tensor:

@@ -334,6 +334,8 @@ class HybridDataConfig(DataConfig):
         Share of samples that come from the additional dataset, where one is given; the paper does not say.
     additional_split : str
         Split of its manifest.
+    latents : bool
+        Whether to read latents, of whole pictures, instead of frames: needs ``codecprior precompute --latents``.
 
     Raises
     ------
@@ -345,6 +347,7 @@ class HybridDataConfig(DataConfig):
     crop: int = 512
     mixing: float = 0.5
     additional_split: str = "train"
+    latents: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -353,6 +356,11 @@ class HybridDataConfig(DataConfig):
         if self.crop % _LATENT_MULTIPLE:
             raise ConfigError(
                 f"crop {self.crop}: use a multiple of {_LATENT_MULTIPLE}, which the networks of stage 2 take"
+            )
+        if self.latents and (self.flips or self.transpose):
+            raise ConfigError(
+                "latents true: a turned picture has other latents than those that are read; set flips and transpose to "
+                "false"
             )
         _at_least(self, 2, "num_frames")  # the vectors of a frame lead to the one before it
 

@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from codecprior.core.arrays import CELL, PLANE_CELL
 from codecprior.datasets.manifest import Manifest, ManifestEntry, joined
 from codecprior.datasets.reader import ClipReader
 from codecprior.datasets.sampling import ClipRequest, MixedClips, RandomClips, Sampling
 from codecprior.errors import ConfigError
 from codecprior.media.files import sha256_file
 
-from .training_config import Phase1Config, Phase2Config
+from .latents import CONDITION_LATENTS, SHARP_MOMENTS, vae_of
+from .training_config import HybridDataConfig, Phase1Config, Phase2Config
 from .validation import FixedClips
 
 __all__ = ["Share", "TrainingData", "split_of"]
@@ -74,12 +76,14 @@ class TrainingData:
         The clips of validations.
     restored : bool
         Whether blurry frames are outputs of stage 1 already.
+    vae : str or None
+        Digest of the VAE whose latents are read instead of frames; None if frames are.
 
     Raises
     ------
     ConfigError
         If a split has no sequences, one of them is too short or has no sharp frames, or its frames are outputs of
-        another stage 1.
+        another stage 1, or latents are to be read and there are none.
     """
 
     def __init__(
@@ -103,7 +107,11 @@ class TrainingData:
         reading = config.reader()
         if self.restored:  # packed frames are what stage 1 made, of whatever it was given
             reading = replace(reading, blurry="source", backward=False)
-        self.reader = ClipReader(self.manifest, reading)
+        self.vae, learnt = None, reading
+        if isinstance(config, Phase2Config) and config.data.latents:
+            self.vae = vae_of(self.manifest)
+            learnt = replace(reading, blurry=None, sharp=False, planes=(CONDITION_LATENTS, SHARP_MOMENTS))
+        self.reader = ClipReader(self.manifest, learnt)
         self._crop, self._time_reversal = (data.crop, data.crop), data.time_reversal
         self.fixed = None
         if validation.split is not None:
@@ -152,6 +160,7 @@ class TrainingData:
             transpose=data.transpose,
             time_reversal=data.time_reversal,
             strides=data.strides,
+            multiple=PLANE_CELL if isinstance(data, HybridDataConfig) and data.latents else CELL,
             seed=config.training.seed,
         )
 

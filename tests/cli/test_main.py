@@ -24,6 +24,7 @@ COMMANDS = [
     "degrade",
     "synthesize-blur",
     "train",
+    "precompute",
     "deblur",
     "evaluate",
     "ablate",
