@@ -55,8 +55,9 @@ def evaluate(
     """Measure the networks of RUN, and the blurry input, against the sharp side of a split.
 
     DIR gets metrics.json, per_frame.csv, per_sequence.csv and table.md, which stands beside the paper's Table I. A
-    metric whose weights are not given is listed with the reason. What was measured before with the same networks and
-    protocol is not measured again, so that an interrupted run goes on where it was.
+    metric whose weights are not given is listed with the reason, and so are those that compare with sharp frames where
+    a split has none. What was measured before with the same networks and protocol is not measured again, so that an
+    interrupted run goes on where it was.
 
     \b
     codecprior evaluate --checkpoint runs/cpfp --data prepared -o results/
@@ -68,10 +69,9 @@ def evaluate(
     from codecprior.model.evaluation import Evaluation
     from codecprior.model.protocols import find_protocol
     from codecprior.model.results import BLURRY_INPUT, Results, write_results
-    from codecprior.model.training_data import split_of
 
     chosen, config = find_protocol(protocol), metrics_config(options)
-    manifest = split_of(read_manifest(data), split, "--split")
+    manifest = read_manifest(data).of_split(split, "--split")
     if dry_run:
         frames = count(sum(entry.num_frames for entry in manifest.entries), "frame")
         click.echo(f"{count(len(manifest.entries), 'sequence')}, {frames}: {chosen.describe()} -> {output}")

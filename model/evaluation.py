@@ -11,16 +11,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codecprior.datasets.manifest import Manifest, ManifestEntry
-from codecprior.datasets.reader import ClipReader, ReaderConfig
-from codecprior.datasets.sampling import Windows
-from codecprior.errors import DatasetError
-from codecprior.media.ahead import map_ahead
+from codecprior.datasets.reader import ClipReader, sequence_frames
+from codecprior.errors import ConfigError, DatasetError
 from codecprior.media.files import written_whole
 from codecprior.store.reader import open_store
 
@@ -32,7 +30,6 @@ from .scores import SequenceScores
 
 __all__ = ["Evaluation"]
 
-_READ_FRAMES: Final = 8
 _Frames = Iterable[NDArray[Any]]
 
 
@@ -42,7 +39,8 @@ class Evaluation:
     Parameters
     ----------
     manifest : Manifest
-        The sequences, each with a sharp side.
+        The sequences: all with a sharp side, or all without, such as clips that were blurry when they were filmed. Then
+        only metrics that need none are measured, and what metrics call the reference is the blurry input.
     protocol : Protocol
         How to measure.
     config : MetricsConfig
@@ -60,22 +58,28 @@ class Evaluation:
     Raises
     ------
     ConfigError
-        If a file that a metric needs is given and cannot be used.
+        If a file that a metric needs is given and cannot be used, or no metric can run.
     DatasetError
-        If a sequence has no sharp side.
+        If some sequences have a sharp side and others have none.
     """
 
     def __init__(
         self, manifest: Manifest, protocol: Protocol, config: MetricsConfig, folder: Path, device: str = "cpu"
     ) -> None:
-        for entry in manifest.entries:
-            if entry.sharp is None:
-                raise DatasetError(f"sequence {entry.sequence}: has no sharp frames to compare with; take it out")
+        without = [entry.sequence for entry in manifest.entries if entry.sharp is None]
+        if 0 < len(without) < len(manifest.entries):
+            raise DatasetError(
+                f"sequence {without[0]}: has no sharp frames to compare with, others have; give it a split of its own"
+            )
+        self._sharp = not without
         self._manifest = manifest
         self._protocol = protocol
         self._folder = folder
         self._by_vectors = config.warp_motion == "mv" and WarpError.name in config.metrics
-        self.opened = open_metrics(config, device)
+        self.opened = open_metrics(config, device, sharp=self._sharp)
+        if not self.opened.metrics:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.opened.unavailable.items())
+            raise ConfigError(f"there is nothing to measure ({reasons})")
 
     def scores(
         self, deblurrer: Deblurrer | None, progress: Callable[[int, int], None] | None = None
@@ -117,12 +121,12 @@ class Evaluation:
         self, index: int, deblurrer: Deblurrer | None, progress: Callable[[int], None] | None
     ) -> SequenceScores:
         manifest, entry = self._manifest, self._manifest.entries[index]
-        outputs: _Frames = _frames(manifest, index, "blurry")
+        outputs: _Frames = sequence_frames(manifest, index, "blurry")
         if deblurrer is not None:
             outputs = deblurrer.frames(ClipReader(manifest, deblurrer.reader_config()), index)
         return evaluate_sequence(
             outputs if progress is None else _counted(outputs, progress),
-            _frames(manifest, index, "sharp"),
+            sequence_frames(manifest, index, "sharp" if self._sharp else "blurry"),
             self._protocol,
             self.opened.metrics,
             name=entry.sequence,
@@ -145,18 +149,6 @@ class Evaluation:
         }
         plain: dict[str, Any] = json.loads(json.dumps(identity))
         return plain
-
-
-def _frames(manifest: Manifest, index: int, side: str) -> Iterator[NDArray[Any]]:
-    """Read one side of a sequence as it is."""
-    windows = Windows(manifest.entries[index : index + 1], num_frames=_READ_FRAMES)
-    alone = Manifest(root=manifest.root, entries=manifest.entries[index : index + 1])
-    reader = ClipReader(alone, ReaderConfig(sharp=side == "sharp", residual=None))
-    following = 0
-    for clip in map_ahead(reader.read, map(windows.request, range(len(windows))), ahead=1):
-        # The last window begins earlier where it would reach beyond the end.
-        yield from getattr(clip, side)[following - clip.frame_indices[0] :]
-        following = clip.frame_indices[-1] + 1
 
 
 def _counted(frames: _Frames, progress: Callable[[int], None]) -> Iterator[NDArray[Any]]:

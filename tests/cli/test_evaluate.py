@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from click.testing import CliRunner, Result
 from torch import nn
 
 from codecprior.cli.main import main
+from codecprior.datasets.manifest import read_manifest, write_manifest
 from codecprior.model.checkpoint import save_checkpoint
 from codecprior.model.config import CpfpConfig, load_preset
 from codecprior.model.cpfp import Cpfp
@@ -88,6 +90,23 @@ def test_the_blurry_input_alone_needs_no_checkpoint(prepared: Path, tmp_path: Pa
     assert done.exit_code == 0, done.stderr
     assert done.stdout.splitlines()[0].split() == ["Blurry", "input"]
     assert "# Evaluation of Blurry input" in (tmp_path / "table.md").read_text()
+
+
+def test_clips_that_are_blurry_themselves_are_measured_without_sharp_frames(
+    prepared: Path, run: Path, tmp_path: Path
+) -> None:
+    entries = [replace(entry, sharp=None) for entry in read_manifest(prepared).entries[:2]]
+    manifest = prepared / "blurry.jsonl"
+    write_manifest(manifest, entries)
+    done = evaluate("--checkpoint", run, "--data", manifest, "--split", "train", "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert re.fullmatch(r"Warp +0\.\d{5} +0\.\d{5}", lines[1])
+    assert "PSNR was not measured: no sharp frames" in lines
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert re.search(r"^\| Method +\| +Warp ↓ \|$", table, re.MULTILINE)
+    rows = list(csv.DictReader((tmp_path / "out" / "per_frame.csv").read_text().splitlines()))
+    assert rows[0].keys() == {"sequence", "frame", "warp_error", "blurry_warp_error"}
 
 
 def test_it_runs_as_a_command_and_dry_run_writes_nothing(cli: Any, prepared: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from codecprior.model.config import CpfpConfig, load_preset
 from codecprior.model.cpfp import Cpfp
 from codecprior.model.deblurrer import Deblurrer, load_deblurrer
 from codecprior.model.evaluation import Evaluation
+from codecprior.model.metric_temporal import MotionSource
 from codecprior.model.metrics import MetricsConfig
 from codecprior.model.protocols import PROTOCOLS
 from codecprior.model.scores import SequenceScores
@@ -133,7 +134,29 @@ def test_what_was_measured_in_another_way_is_measured_anew(manifest: Manifest, t
     assert done == list(range(1, 7))
 
 
-def test_sequences_without_a_sharp_side_are_refused(manifest: Manifest, tmp_path: Path) -> None:
-    blurry = replace(manifest, entries=(replace(manifest.entries[0], sharp=None),))
-    with pytest.raises(DatasetError, match="sequence moving: has no sharp frames to compare with"):
-        Evaluation(blurry, PLAIN, PSNR, tmp_path)
+def without_sharp_sides(manifest: Manifest) -> Manifest:
+    return replace(manifest, entries=tuple(replace(entry, sharp=None) for entry in manifest.entries))
+
+
+@pytest.mark.parametrize("motion", ["dis", "mv"])
+def test_without_sharp_sides_flicker_is_measured(manifest: Manifest, tmp_path: Path, motion: MotionSource) -> None:
+    config = MetricsConfig(metrics=("psnr", "warp_error"), warp_motion=motion)
+    evaluation = Evaluation(without_sharp_sides(manifest), PLAIN, config, tmp_path)
+    assert evaluation.opened.unavailable == {"psnr": "no sharp frames"}
+    same, other = (network(tmp_path / str(change), change) for change in (0.0, 3.0))
+    blurry, kept, changed = (list(evaluation.scores(deblurrer)) for deblurrer in (None, same, other))
+    assert all(each.scores.keys() == {"warp_error"} for each in blurry)
+    assert values(kept, "warp_error") == pytest.approx(values(blurry, "warp_error"), nan_ok=True)
+    assert all(np.isfinite(each.mean("warp_error").value) for each in blurry)
+    assert values(changed, "warp_error") != pytest.approx(values(blurry, "warp_error"), nan_ok=True)
+
+
+def test_sequences_with_and_without_a_sharp_side_are_not_averaged(manifest: Manifest, tmp_path: Path) -> None:
+    mixed = replace(manifest, entries=(*manifest.entries[:1], *without_sharp_sides(manifest).entries[1:]))
+    with pytest.raises(DatasetError, match="sequence bikes: has no sharp frames to compare with, others have"):
+        Evaluation(mixed, PLAIN, PSNR, tmp_path)
+
+
+def test_metrics_that_all_need_sharp_frames_are_refused_without_any(manifest: Manifest, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^there is nothing to measure \(psnr: no sharp frames\)$"):
+        Evaluation(without_sharp_sides(manifest), PLAIN, PSNR, tmp_path)
