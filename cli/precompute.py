@@ -65,7 +65,7 @@ def precompute(
     codecprior precompute --checkpoint runs/cpfp --data gopro -o gopro-stage1
     codecprior train --config cpc --data gopro-stage1 -o runs/cpc \\
       --set stage1.checkpoint=runs/cpfp --set data.num_frames=2 ...
-    codecprior precompute --checkpoint runs/cpfp --data gopro -o gopro-latents \
+    codecprior precompute --checkpoint runs/cpfp --data gopro -o gopro-latents \\
       --latents --config cpc --set cpc.base_path=sd21
     """
     from codecprior.datasets.manifest import read_manifest

@@ -130,7 +130,7 @@ def vae_of(manifest: Manifest) -> str:
     StoreError
         If packed frames cannot be read.
     """
-    found = set()
+    found: set[str] = set()
     for entry in manifest.entries:
         packed = None if entry.frames is None else open_packed(manifest.resolve(entry.frames))
         if packed is None or not {CONDITION_LATENTS, SHARP_MOMENTS} <= set(packed.planes):

@@ -96,7 +96,7 @@ class Phase2(Phase):
     def _restored(self, batch: Mapping[str, Any]) -> Tensor:
         """Return the frame in the middle of each clip as stage 1 restores it, (B, 3, H, W)."""
         if self._stage1 is None or self._align is None:
-            return cast(Tensor, _middle(batch)["blurry"])
+            return _middle(batch)["blurry"]
         frames = self._stage1(batch["blurry"], **self._align(batch)).frames
         return cast(Tensor, frames[:, frames.shape[1] // 2].clamp(0, 1))
 

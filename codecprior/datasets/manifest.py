@@ -120,7 +120,7 @@ class ManifestEntry:
         ManifestEntry
             Where files and stores lie as ``change`` says.
         """
-        sides = {
+        sides: dict[str, Any] = {
             name: files if files is None else change(files) if isinstance(files, str) else tuple(map(change, files))
             for name, files in (("blurry", self.blurry), ("sharp", self.sharp), ("frames", self.frames))
         }
