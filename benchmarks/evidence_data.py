@@ -43,7 +43,8 @@ FACTS: Final = "facts.json"
 """Name of the file in DATA that is written last: how the clips were made, and how good their vectors are."""
 
 _QP: Final = 27
-_LENGTHS: Final = {"train": 15, "test": 8}
+_LENGTHS: Final = {"train": 15, "test": 9}
+"""Test clips are restored in two windows of five frames, of which the last of one is the first of the other."""
 _NEAR: Final = 4.0
 """Samples from the truth up to which a vector counts as right."""
 

@@ -73,13 +73,17 @@ def test_a_unit_trains_and_measures(data: Path, tmp_path: Path) -> None:
         units.append(json.loads(out.read_text()))
     results = summary(units)
     assert results["clips"] == ["pass0_street"]
-    assert len(units[0]["clips"]["pass0_street"]["restored"]) == 8
+    assert len(units[0]["clips"]["pass0_street"]["restored"]) == 9
     assert len(markdown(results).splitlines()) == 6
 
 
 def _unit(variant: str, seed: int, gains: list[float]) -> dict[str, Any]:
+    """A unit that gains so many dB in every frame of each clip but the first."""
     clips = {
-        f"pass0_{number}": {"blurry": [30.0, 25.0, 28.0], "restored": [40.0, 25.0 + gain, 28.0 + gain]}
+        f"pass0_{number}": {
+            "blurry": [1.0, 8.0, 9.0],
+            "restored": [0.1, *(each / 10 ** (gain / 10) for each in (8.0, 9.0))],
+        }
         for number, gain in enumerate(gains)
     }
     return {
