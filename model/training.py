@@ -31,7 +31,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from codecprior import __version__
 from codecprior.datasets.manifest import Manifest
-from codecprior.errors import CodecpriorError, ConfigError
+from codecprior.errors import CodecpriorError, ConfigError, DatasetError
 from codecprior.media.files import sha256_file, written_whole
 from codecprior.visualization.output import write_png
 
@@ -206,13 +206,22 @@ def train(
         trainer.load_newest()
     if accelerator.is_main_process:
         _record_start(run, accelerator, trainer.position.step)
-    return trainer.train(
-        min(config.training.steps, max_steps or config.training.steps),
-        started,
-        report=report or (lambda _: None),
-        progress=progress or (lambda _done, _total: None),
-        should_stop=should_stop or (lambda: False),
-    )
+    try:
+        return trainer.train(
+            min(config.training.steps, max_steps or config.training.steps),
+            started,
+            report=report or (lambda _: None),
+            progress=progress or (lambda _done, _total: None),
+            should_stop=should_stop or (lambda: False),
+        )
+    except RuntimeError as error:  # raised wherever the training is when a worker dies
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        reason = str(error).strip(" .")
+        raise DatasetError(
+            f"a process that reads clips was ended from outside ({reason}), perhaps for want of memory; use fewer "
+            "run.num_workers, and --resume"
+        ) from error
 
 
 class _Position:
@@ -468,9 +477,13 @@ def _keep_stage1(weights: Path | None, kept: Path) -> None:
 def _accelerator(training: TrainingConfig) -> Accelerator:
     precision = {"none": "no"}.get(training.mixed_precision, training.mixed_precision)
     try:
-        return Accelerator(mixed_precision=precision)
+        accelerator = Accelerator(mixed_precision=precision)
     except ValueError as error:
         raise ConfigError(f"mixed_precision {training.mixed_precision}: {' '.join(str(error).split())}") from error
+    if precision == "fp16" and accelerator.device.type == "cpu":
+        # accelerate takes it, and scales no loss: small gradients become zero.
+        raise ConfigError("mixed_precision fp16: is for GPUs; use bf16 or none on a CPU")
+    return accelerator
 
 
 def _seed(*numbers: int) -> None:

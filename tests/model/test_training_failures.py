@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from codecprior.datasets.manifest import Manifest, read_manifest
-from codecprior.errors import StoreError
+from codecprior.errors import ConfigError, DatasetError, StoreError
 from codecprior.model.training import train
 from codecprior.model.training_config import Phase1Config, training_config
 
@@ -77,3 +79,22 @@ def test_a_store_that_is_damaged_meanwhile_is_named_and_the_training_can_go_on(
     cut, whole = ((tmp_path / name / "model.safetensors") for name in ("cut", "whole"))
     assert load_file(cut).keys() == load_file(whole).keys()
     assert all(torch.equal(tensor, load_file(whole)[name]) for name, tensor in load_file(cut).items())
+
+
+def test_a_worker_that_is_killed_ends_the_training_in_one_line(manifest: Manifest, tmp_path: Path) -> None:
+    def kill(done: int, total: int) -> None:
+        if done == 3:
+            workers = [each for each in psutil.Process().children() if "spawn_main" in " ".join(each.cmdline())]
+            max(workers, key=psutil.Process.create_time).kill()
+
+    with pytest.raises(DatasetError, match=r"^a process that reads clips was ended from outside \(.*\), .*--resume$"):
+        train(config(1), manifest, tmp_path / "cut", progress=kill)
+    assert 2 <= train(config(0), manifest, tmp_path / "cut", resume=True).first_step < 12
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_half_precision_needs_a_gpu(manifest: Manifest, tmp_path: Path) -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with pytest.raises(ConfigError, match="^mixed_precision fp16: is for GPUs; use bf16 or none on a CPU$"):
+        train(replace(config(0), training=replace(config(0).training, mixed_precision="fp16")), manifest, tmp_path)
+    AcceleratorState._reset_state(reset_partial_state=True)
