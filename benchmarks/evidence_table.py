@@ -54,9 +54,7 @@ def summary(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "devices": sorted({unit["device"] for unit in units}),
         "median_seconds_of_a_unit": float(np.median([unit["seconds"] for unit in units])),
         "clips": clips,
-        "blurry_db": {
-            clip: round(float(np.mean(scores["blurry"][1:])), 2) for clip, scores in units[0]["clips"].items()
-        },
+        "blurry_db": {clip: round(_psnr(scores["blurry"][1:]), 2) for clip, scores in units[0]["clips"].items()},
         "rows": {variant: _row(variant, by_variant, clips) for variant in VARIANTS if variant in by_variant},
     }
 

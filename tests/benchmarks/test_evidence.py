@@ -103,7 +103,9 @@ def test_the_table_pairs_clips_and_leaves_out_first_frames() -> None:
         for seed in (0, 1)
         for variant, more in (("none", 0.0), ("true", 0.5))
     ]
-    row = summary(units)["rows"]["true"]
+    results = summary(units)
+    assert results["blurry_db"]["pass0_0"] == pytest.approx(48.13 - 9.29, abs=0.01)  # a squared error of 8.5
+    row = results["rows"]["true"]
     assert row["gain_db"]["quartiles"] == [0.9, 1.2, 1.85]
     assert row["against"]["none"]["quartiles"] == [0.5, 0.5, 0.5]
     assert row["against"]["none"]["interval"] == [0.5, 0.5]
