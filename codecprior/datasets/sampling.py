@@ -155,6 +155,8 @@ class RandomClips(Sampling):
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the samples; see :class:`Sampling`."""
+        # Left out where it is the default, so that what was saved before there was a choice can be resumed.
+        multiple = {} if self._multiple == CELL else {"multiple": self._multiple}
         return {
             "seed": self._seed,
             "lengths": self._lengths,
@@ -164,7 +166,7 @@ class RandomClips(Sampling):
             "transpose": self._transpose,
             "time_reversal": self._time_reversal,
             "strides": self._strides,
-            "multiple": self._multiple,
+            **multiple,
         }
 
     def request(self, index: int, epoch: int = 0) -> ClipRequest:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,8 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codecprior.datasets.manifest import Manifest, ManifestEntry, read_manifest, relative_path, write_manifest
-from codecprior.errors import DatasetError, MediaError
+from codecprior.datasets.manifest import (
+    GrowingManifest,
+    Manifest,
+    ManifestEntry,
+    is_prepared,
+    read_manifest,
+    relative_path,
+    write_manifest,
+)
+from codecprior.errors import ConfigError, DatasetError, MediaError
 
 ENTRY = ManifestEntry(
     sequence="walk",
@@ -41,6 +50,23 @@ def test_what_is_written_is_read_back(tmp_path: Path, target: str) -> None:
     manifest = read_manifest(target)
     assert manifest.entries == (ENTRY, RAW)
     assert manifest.root == target.removesuffix("/manifest.jsonl").removesuffix("/other.jsonl")
+
+
+def test_a_manifest_grows_while_its_sequences_are_made(tmp_path: Path) -> None:
+    ten = dataclasses.replace(ENTRY, sequence="walk10")
+    assert not is_prepared(tmp_path)
+    with suppress(KeyboardInterrupt), GrowingManifest(tmp_path) as growing:
+        for entry in (ten, RAW, ENTRY):
+            growing.put(entry.split, entry.sequence, entry)
+        raise KeyboardInterrupt
+    assert is_prepared(tmp_path)
+    assert is_prepared(tmp_path / "manifest.jsonl")
+    assert read_manifest(tmp_path).entries == (RAW, ENTRY, ten)
+    with GrowingManifest(tmp_path) as growing:
+        growing.put("train", "raw", None)
+    assert read_manifest(tmp_path).entries == (ENTRY, ten)
+    with pytest.raises(ConfigError, match=r"--split 'test': the manifest in .* has train"):
+        read_manifest(tmp_path).of_split("test", "--split")
 
 
 def test_a_line_is_one_sequence_and_leaves_out_what_is_absent(tmp_path: Path) -> None:

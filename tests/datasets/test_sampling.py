@@ -95,6 +95,7 @@ def test_a_stride_that_does_not_fit_is_not_drawn() -> None:
         ({"num_frames": 5, "crop": 250}, "crop 250x250: give multiples of 4"),
         ({"num_frames": 5, "crop": (0, 64)}, "crop 0x64"),
         ({"num_frames": 5, "seed": -1}, "seed -1"),
+        ({"multiple": 6}, "multiple 6: give a multiple of 4"),
     ],
 )
 def test_settings_that_make_no_clips_are_refused(options: dict[str, Any], message: str) -> None:

@@ -43,6 +43,22 @@ def test_zarr_python_opens_them(pictures: list[NDArray[np.uint8]], tmp_path: Pat
     assert np.array_equal(group["blurry"][17], pictures[17])
 
 
+def test_planes_of_an_eighth_of_the_size_come_back(pictures: list[NDArray[np.uint8]], tmp_path: Path) -> None:
+    odd = [picture[:91, :65] for picture in pictures]
+    planes = np.random.default_rng(1).normal(size=(20, 12, 9, 4)).astype(np.float16)
+    pack_frames(tmp_path / "clip.zarr", {"blurry": odd}, num_frames=20, planes={"latents": planes})
+    packed = open_packed(tmp_path / "clip.zarr")
+    assert (packed.planes, packed.frame_size("latents")) == (("latents",), (9, 12))
+    part = packed.start("latents", (slice(14, 19, 2), slice(3, 12), slice(0, 9)))()
+    assert np.array_equal(part, planes[14:19:2, 3:])
+    message = r"latents: frame 17 is float32\[12, 9, 4\]; all must be float16\[12, 9, 4\]"
+    several = [*planes[:17], *planes[17:].astype(np.float32)]
+    with pytest.raises(SchemaError, match=message):
+        pack_frames(tmp_path / "two.zarr", {"blurry": odd}, num_frames=20, planes={"latents": several})
+    with pytest.raises(SchemaError, match=r"latents: frame 0 is float16\[11, 9, 4\]; all must be float16\[12, 9, 4\]"):
+        pack_frames(tmp_path / "two.zarr", {"blurry": odd}, num_frames=20, planes={"latents": planes[:, 1:]})
+
+
 @pytest.mark.parametrize(("count", "message"), [(21, "has 20 frames, not the 21"), (19, "has more frames than the 19")])
 def test_another_number_of_frames_than_announced_leaves_nothing(
     pictures: list[NDArray[np.uint8]], tmp_path: Path, count: int, message: str
