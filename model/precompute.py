@@ -200,15 +200,16 @@ def _precompute(
             raise StoreError(
                 f"{job.target}: exists and was made from something else; use --overwrite to replace it, or another -o"
             )
-    # Shards of all arrays are written in turn: no more frames than those of a shard wait for their latents.
-    sides: dict[str, Iterator[NDArray[np.uint8]]] = {}
-    planes: dict[str, Iterator[NDArray[np.float16]]] = {}
-    sides["blurry"], restored = tee(deblurrer.frames(reader, job.place))
-    if latents is not None:
-        planes[CONDITION_LATENTS] = map(latents.condition, restored)
+    sides: dict[str, Iterator[NDArray[np.uint8]]] = {"blurry": deblurrer.frames(reader, job.place)}
     if entry.sharp is not None:
-        sides["sharp"], sharp = tee(_eight_bit(sequence_frames(manifest, job.place, "sharp")))
-        if latents is not None:
+        sides["sharp"] = _eight_bit(sequence_frames(manifest, job.place, "sharp"))
+    planes: dict[str, Iterator[NDArray[np.float16]]] = {}
+    if latents is not None:
+        # Shards of all arrays are written in turn: no more frames than those of one wait for their latents.
+        sides["blurry"], restored = tee(sides["blurry"])
+        planes[CONDITION_LATENTS] = map(latents.condition, restored)
+        if "sharp" in sides:
+            sides["sharp"], sharp = tee(sides["sharp"])
             planes[SHARP_MOMENTS] = map(latents.sharp, sharp)
     done = count(1)
 
