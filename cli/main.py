@@ -75,8 +75,9 @@ class _Commands(click.Group):
             if (error.name or "").partition(".")[0] not in _MODEL_EXTRA:
                 raise
             reason = f"{error.name} is not installed, which networks need: pip install 'codecprior[model]'"
-        except KeyboardInterrupt:
-            click.echo("\nInterrupted. Finished work is kept; run the same command again to continue.", err=True)
+        except KeyboardInterrupt as interrupt:
+            again = str(interrupt) or "run the same command again to continue"
+            click.echo(f"\nInterrupted. Finished work is kept; {again}.", err=True)
             ctx.exit(130)
         logging.getLogger(__name__).debug("traceback", exc_info=True)
         click.echo(f"Error: {reason}", err=True)

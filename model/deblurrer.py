@@ -285,4 +285,6 @@ def _load_stage2(
     sampling = SamplingConfig.from_dict({**config.sampling.to_dict(), **changes})
     _, controlnet = load_checkpoint(checkpoint, "cpc")
     frozen = load_stable_diffusion(cpc).to(device)
-    return Stage2(base=frozen, controlnet=controlnet.to(device), config=cpc, sampling=sampling)
+    # Trained in float32; for what it adds to the base, the type of the base will do.
+    nn.Module.to(controlnet, device, frozen.unet.dtype)  # diffusers' own warns of nothing
+    return Stage2(base=frozen, controlnet=controlnet, config=cpc, sampling=sampling)
