@@ -66,7 +66,7 @@ class Level:
 LEVELS: Final = {
     # Short clips of small crops: a quarter of the time for each step.
     "wiring": Level(variants=("none", "true"), seeds=1, steps=1500, common=("data.crop=64", "data.num_frames=3")),
-    "order": Level(variants=("none", "v-neighbour", "v-global", "dis", "true"), seeds=1, steps=2000),
+    "order": Level(variants=("none", "v-neighbour", "v-global", "v-fitted", "dis", "true"), seeds=1, steps=2000),
     "real": Level(variants=tuple(VARIANTS), seeds=3, steps=3000),
 }
 

@@ -39,14 +39,14 @@ class Variant:
         Differences from the preset, as ``codecprior train --set`` takes them.
     base : str
         The variant that lacks just what is new in this one.
-    vectors : {"codec", "true", "dis"}
+    vectors : {"codec", "true", "dis", "fitted"}
         Whose vectors the stores hold; see :mod:`benchmarks.evidence_data`.
     """
 
     meaning: str
     settings: tuple[str, ...]
     base: str = "none"
-    vectors: Literal["codec", "true", "dis"] = "codec"
+    vectors: Literal["codec", "true", "dis", "fitted"] = "codec"
 
 
 _NO_R: Final = "cpfp.residual_mask=false"
@@ -75,6 +75,13 @@ VARIANTS: Final = {
         settings=(_GLOBAL, _NO_R, "data.vectors=mean"),
         base="v-global-intra",
     ),
+    "v-fitted": Variant(
+        meaning="V, within 2 samples of global motion brought to it, holes too",
+        settings=_PLAIN,
+        base="v-global",
+        vectors="fitted",
+    ),
+    "vr-fitted": Variant(meaning="the same, R", settings=("cpfp.intra_mask=false",), base="v-fitted", vectors="fitted"),
     "vr-neighbour": Variant(
         meaning="V, holes from neighbours, intra mask, R (preset)", settings=(_NEIGHBOUR,), base="v-neighbour-intra"
     ),
