@@ -23,6 +23,7 @@ check: $(VENV)/.installed-tests ## Lint, types, import contracts, docstrings, sp
 	PYTHON=$(python) scripts/check
 
 bench: $(VENV)/.installed-tests ## Run the benchmarks
+	$(python) -m pip install --quiet --group bench
 	$(python) -m benchmarks
 
 wheel: $(VENV)/.tools ## Build dist/codecprior-*.whl

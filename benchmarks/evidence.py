@@ -66,15 +66,14 @@ class Level:
 LEVELS: Final = {
     # Short clips of small crops: a quarter of the time for each step.
     "wiring": Level(variants=("none", "true"), seeds=1, steps=1500, common=("data.crop=64", "data.num_frames=3")),
-    "order": Level(variants=("none", "v-neighbour", "v-global", "v-fitted", "dis", "true"), seeds=1, steps=2000),
+    "order": Level(variants=("none", "v-neighbour", "v-global", "dis", "true"), seeds=1, steps=2000),
     "real": Level(variants=tuple(VARIANTS), seeds=3, steps=3000),
 }
 
 
 def run() -> None:
-    """Run all levels on the CPU and write ``evidence.json``; takes hours."""
-    for name in LEVELS:
-        main([name])
+    """Run the first level, which takes some minutes on a CPU; the others take hours."""
+    main(["wiring"])
 
 
 def main(arguments: list[str] | None = None) -> None:

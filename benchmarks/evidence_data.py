@@ -1,9 +1,8 @@
 """Pictures that packages carry, moved as a hand shakes, encoded and extracted: the clips that the evidence rests on.
 
-``DATA/codec`` is the prepared dataset. ``DATA/true``, ``DATA/dis`` and ``DATA/fitted`` are the same frames with other
-vectors in the stores: the true motion, and OpenCV's DIS flow between whole blurry frames, each as its mean over the 4x4
-cells; and the codec's own, brought to the global motion of the picture where they are near it. So all of them reach a
-network in one way: through the reader, the crops and the alignment of the package.
+``DATA/codec`` is the prepared dataset. ``DATA/true`` and ``DATA/dis`` are the same frames with other vectors in the
+stores: the true motion, and OpenCV's DIS flow between whole blurry frames, each as its mean over the 4x4 cells. So all
+of them reach a network in one way: through the reader, the crops and the alignment of the package.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from codecprior.core.arrays import CELL, REF_NONE, PredMode
 from codecprior.datasets.holes import fill_holes
 from codecprior.datasets.layouts import recognise
 from codecprior.datasets.manifest import Manifest, ManifestEntry, read_manifest, relative_path, write_manifest
-from codecprior.datasets.motion import vectors_to_previous
+from codecprior.datasets.motion import VectorLists, vectors_to_previous
 from codecprior.datasets.shake import ShakeSettings
 from codecprior.datasets.shake_sequences import SHAKE_SIDES, find_backgrounds, read_backgrounds, synthesize_shake
 from codecprior.datasets.synthesis import SequenceFolders
@@ -48,8 +47,6 @@ _LENGTHS: Final = {"train": 15, "test": 9}
 """Test clips are restored in two windows of five frames, of which the last of one is the first of the other."""
 _NEAR: Final = (1.0, 4.0)
 """Samples from the truth up to which a vector counts as right."""
-_NOISE: Final = 2.0
-"""Samples from the global motion up to which a coded vector is taken to mean it."""
 
 _Flow = NDArray[np.float32]
 """Vectors to the frame before, (T, H, W, 2) or (T, H/4, W/4, 2); whatever is in frame 0 is not used."""
@@ -161,7 +158,6 @@ def make_data(data: Path, pictures: Path, *, passes: dict[str, int]) -> dict[str
     manifest = read_manifest(data / "codec")
     _write_twins(manifest, data / "true", lambda entry: _per_cell(_true_motion(shaken, entry)))
     _write_twins(manifest, data / "dis", lambda entry: _per_cell(_dis_flow(manifest, entry)))
-    _write_twins(manifest, data / "fitted", lambda entry: _fitted(manifest, entry))
     facts = {
         "qp": _QP,
         "sequences": {split: sum(entry.split == split for entry in manifest.entries) for split in PICTURES},
@@ -259,18 +255,6 @@ def _dis_flow(manifest: Manifest, entry: ManifestEntry) -> _Flow:
     return np.stack([np.zeros_like(flows[0]), *flows])
 
 
-def _fitted(manifest: Manifest, entry: ManifestEntry) -> _Flow:
-    """Vectors of the codec; the global motion instead of those that are missing, or no further from it than noise."""
-    mv, valid = vectors_to_previous(open_store(manifest.resolve(entry.store)).load(), "l0")
-    # Each half of a chessboard is predicted from the other one.
-    black = np.indices(valid.shape[1:]).sum(axis=0) % 2 == 0
-    of_white, of_black = (fill_holes(mv, valid & half, "global") for half in (~black, black))
-    fit = np.where(black[..., None], of_white, of_black)
-    kept = valid & (np.linalg.norm(mv - fit, axis=-1) > _NOISE)
-    vectors = np.where(kept[..., None], mv, fit)
-    return np.concatenate([np.zeros_like(vectors[:1]), vectors])
-
-
 def _per_cell(flow: _Flow) -> _Flow:
     length, height, width, _ = flow.shape
     return flow.reshape(length, height // CELL, CELL, width // CELL, CELL, 2).mean(axis=(2, 4))
@@ -280,11 +264,12 @@ def _vector_facts(data: Path) -> dict[str, Any]:
     """How much of the area is intra, and how near to the truth the vectors of each kind are, over all test frames."""
     errors: dict[str, list[NDArray[np.float32]]] = {}
     valid_cells = []
-    kinds = ("codec", "true", "dis", "fitted")
-    for (mv, valid), (truth, _), (dis, _), (fitted, _) in zip(*(_vectors(data / kind) for kind in kinds), strict=True):
+    read = (_vectors(data / "codec", "mean"), *(_vectors(data / kind) for kind in ("codec", "true", "dis")))
+    for both, (mv, valid), (truth, _), (dis, _) in zip(*read, strict=True):
         valid_cells.append(valid)
         found = {policy: fill_holes(mv, valid, policy) for policy in ("zero", "neighbour", "global")}
-        for kind, vectors in (found | {"fitted": fitted, "dis": dis}).items():
+        found["mean"] = fill_holes(*both, "neighbour")
+        for kind, vectors in (found | {"dis": dis}).items():
             errors.setdefault(kind, []).append(np.linalg.norm(vectors - truth, axis=-1))
     coded = np.concatenate(valid_cells)
     joined = {kind: np.concatenate(each) for kind, each in errors.items()}
@@ -299,11 +284,11 @@ def _vector_facts(data: Path) -> dict[str, Any]:
     return facts | within
 
 
-def _vectors(dataset: Path) -> Iterator[tuple[_Flow, NDArray[np.bool_]]]:
+def _vectors(dataset: Path, lists: VectorLists = "l0") -> Iterator[tuple[_Flow, NDArray[np.bool_]]]:
     manifest = read_manifest(dataset)
     for entry in manifest.entries:
         if entry.split == "test":
-            yield vectors_to_previous(open_store(manifest.resolve(entry.store)).load(), "l0")
+            yield vectors_to_previous(open_store(manifest.resolve(entry.store)).load(), lists)
 
 
 def _say(text: str) -> None:

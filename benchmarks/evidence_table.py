@@ -114,7 +114,7 @@ def vector_table(facts: Mapping[str, Any]) -> str:
         "zero": "V, holes 0",
         "neighbour": "V, holes from neighbours",
         "global": "V, holes from global motion",
-        "fitted": "V, within 2 samples of global motion brought to it, holes too",
+        "mean": "mean of both lists, holes from neighbours",
         "dis": "DIS flow between blurry frames",
     }
     lines = ["| vectors | cells within 1 sample of the true motion | within 4 samples |", "|---|---|---|"]

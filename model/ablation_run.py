@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from accelerate.state import AcceleratorState
-
 from codecprior.datasets.manifest import Manifest
 from codecprior.errors import CodecpriorError
 
@@ -153,8 +151,6 @@ class Ablation:
             return
         if (error := self._failed.get(run.name)) is not None:
             raise error
-        # What an Accelerator is given holds for the whole process, and stages may differ in mixed precision.
-        AcceleratorState._reset_state()
         try:
             with self._bar(f"train {run.name}", "step") as progress:
                 train(

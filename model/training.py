@@ -25,6 +25,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
@@ -475,6 +476,7 @@ def _keep_stage1(weights: Path | None, kept: Path) -> None:
 
 
 def _accelerator(training: TrainingConfig) -> Accelerator:
+    AcceleratorState._reset_state()  # or the precision of an earlier training would hold for the whole process
     precision = {"none": "no"}.get(training.mixed_precision, training.mixed_precision)
     try:
         accelerator = Accelerator(mixed_precision=precision)

@@ -32,14 +32,14 @@ def data(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_data_can_be_moved(data: Path) -> None:
-    for kind in ("codec", "true", "dis", "fitted"):
+    for kind in ("codec", "true", "dis"):
         for entry in read_manifest(data / kind).entries:
             assert entry.frames is not None
             assert not Path(entry.store).is_absolute()
             assert not Path(entry.frames).is_absolute()
 
 
-@pytest.mark.parametrize(("kind", "least"), [("true", 3.0), ("dis", 1.5), ("codec", 1.2), ("fitted", 1.5)])
+@pytest.mark.parametrize(("kind", "least"), [("true", 3.0), ("dis", 1.5), ("codec", 1.2)])
 def test_vectors_lead_to_the_same_thing_in_the_frame_before(data: Path, kind: str, least: float) -> None:
     manifest = read_manifest(data / kind)
     clip = ClipReader(manifest).read(Windows(manifest.entries).request(0))

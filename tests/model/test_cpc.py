@@ -263,7 +263,8 @@ def test_gradient_checkpointing_gives_the_same_gradients_for_several_batches_at_
 
 @pytest.fixture
 def settings_of_accelerate() -> Iterator[None]:
-    """Let the next Accelerator of this process choose its settings anew: the first one's hold for all."""
+    """Let an Accelerator choose its settings anew: those of the first one of a process hold for all."""
+    AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
 
