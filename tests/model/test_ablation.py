@@ -33,14 +33,6 @@ SMALL = (
 SMALL_STAGE2 = ("training.steps=1", "run.num_workers=0", "sampling.num_steps=2", "sampling.tile_size=0")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
 def manifest(prepared: Path) -> Manifest:
     found = read_manifest(prepared)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,6 @@ from codecprior.model.raft import load_raft
 
 BOTH = CpfpConfig(branches=("backward", "forward"), intra_mask=True)
 TRUTH = {"forward": (-4.0, 2.0), "backward": (4.0, -2.0)}  # the texture of "moving" goes right by 4 and up by 2
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

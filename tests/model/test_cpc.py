@@ -36,14 +36,6 @@ SIZES: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def network(*, learnt: bool = False, **options: Any) -> CodingPriorControlNet:
     """Make what starts at zero random, so that the network adds something; L_qm too if it has learnt."""
     torch.manual_seed(1)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -20,14 +19,6 @@ from codecprior.model.stable_diffusion import StableDiffusion, initial_controlne
 
 TINY = CpcConfig(base="tiny", init="unet")
 FEW = SamplingConfig(num_steps=3, tile_size=0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -32,14 +32,6 @@ SMALL = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
 def manifest(prepared: Path) -> Manifest:
     """Sequences that a crop of 64 x 64 fits into."""

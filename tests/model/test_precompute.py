@@ -37,14 +37,6 @@ TILE = 128  # larger than plain and odd, smaller than bikes
 BIKES, MOVING, ODD, PLAIN = range(4)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
 def manifest(prepared: Path) -> Manifest:
     found = read_manifest(prepared)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,6 @@ from torch import Tensor, nn
 from codecprior.model.cpc_config import CpcConfig
 from codecprior.model.stable_diffusion import StableDiffusion, load_stable_diffusion
 from codecprior.model.tiling import fixed_group_norm, gaussian_weights, tiled, windows
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @given(length=st.integers(1, 100), size=st.integers(1, 40), share=st.integers(1, 4))
