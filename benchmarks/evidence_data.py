@@ -33,7 +33,7 @@ from codecprior.extraction.prepare import PrepareSettings, plan_preparation, pre
 from codecprior.extraction.sequence import ExtractionSettings
 from codecprior.extraction.vvc import VvcBackend
 from codecprior.store.packed import open_packed
-from codecprior.store.reader import PriorsStore, open_store
+from codecprior.store.reader import ClipPriors, PriorsStore, open_store
 from codecprior.store.writer import StoreWriter
 from vvc_wrappers.vvenc import VVencOptions
 
@@ -163,7 +163,7 @@ def make_data(data: Path, pictures: Path, *, passes: dict[str, int]) -> dict[str
         "sequences": {split: sum(entry.split == split for entry in manifest.entries) for split in PICTURES},
         "pictures": {split: [picture.name for picture in pictures] for split, pictures in PICTURES.items()},
         "lengths": _LENGTHS,
-        "vectors_of_test_clips": _vector_facts(data),
+        "vectors_of_test_clips": _vector_facts(data) | {"where_two_differ": _two_vectors(data)},
     }
     shutil.rmtree(shaken)  # frames are packed, motion is in the stores
     (data / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
@@ -284,11 +284,34 @@ def _vector_facts(data: Path) -> dict[str, Any]:
     return facts | within
 
 
-def _vectors(dataset: Path, lists: VectorLists = "l0") -> Iterator[tuple[_Flow, NDArray[np.bool_]]]:
+def _two_vectors(data: Path) -> dict[str, float]:
+    """How cells with two different vectors to the frame before miss the truth, over all test frames."""
+    found, cells = [], 0
+    for priors, (truth, _) in zip(_priors(data / "codec"), _vectors(data / "true"), strict=True):
+        # Low delay: the frame before has the POC before.
+        known = [priors.arrays[f"ref_poc_delta_{name}"][1:] == -1 for name in ("l0", "l1")]
+        errors = np.stack([priors.arrays[f"mv_{name}"][1:] / priors.stream.mv_scale - truth for name in ("l0", "l1")])
+        differing = known[0] & known[1] & (errors[0] != errors[1]).any(axis=-1)
+        found.append(errors[:, differing])
+        cells += differing.size
+    one, other = np.concatenate(found, axis=1)
+    lengths = {"l0": one, "l1": other, "mean": (one + other) / 2}
+    medians = {name: float(np.median(np.linalg.norm(each, axis=-1))) for name, each in lengths.items()}
+    apart = (one * other).sum(axis=-1) < -np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1) / 2
+    facts = {"share_of_cells": len(one) / cells, "share_of_opposite_errors": float(apart.mean())}
+    return {name: round(value, 3) for name, value in {**facts, **medians}.items()}
+
+
+def _priors(dataset: Path) -> Iterator[ClipPriors]:
     manifest = read_manifest(dataset)
     for entry in manifest.entries:
         if entry.split == "test":
-            yield vectors_to_previous(open_store(manifest.resolve(entry.store)).load(), lists)
+            yield open_store(manifest.resolve(entry.store)).load()
+
+
+def _vectors(dataset: Path, lists: VectorLists = "l0") -> Iterator[tuple[_Flow, NDArray[np.bool_]]]:
+    for priors in _priors(dataset):
+        yield vectors_to_previous(priors, lists)
 
 
 def _say(text: str) -> None:
