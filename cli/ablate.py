@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .metrics import metric_options, metrics_config
+from .networks import data_option, set_option
 from .output import count, table
 from .progress import echo, progress_bar
 from .train import noted_interrupts, print_report
@@ -27,9 +28,7 @@ _LINE = 80
 
 
 @click.command(short_help="Train and measure the paper's ablations.")
-@click.option(
-    "--data", metavar="MANIFEST", required=True, help="manifest.jsonl of 'codecprior prepare', or its folder."
-)
+@data_option
 @click.option(
     "-o",
     "--output",
@@ -41,13 +40,7 @@ _LINE = 80
 @click.option("--table", "names", metavar="NAME", multiple=True, help="II, III or IV; again for more.  [default: all]")
 @click.option("--rows", metavar="FILE", help="Tables of your own, as YAML.  [default: those of the paper]")
 @click.option("--config", metavar="PRESET|FILE", default="cpfp", show_default=True, help="Configuration of stage 1.")
-@click.option(
-    "--set",
-    "assignments",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Value in place of that configuration's; as often as needed.",
-)
+@set_option
 @click.option(
     "--stage2-config", metavar="PRESET|FILE", default="cpc", show_default=True, help="Configuration of stage 2."
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .networks import data_option
 from .output import count
 from .progress import progress_bar
 
@@ -34,9 +35,7 @@ def _boxes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 
 
 @click.command(short_help="Draw one frame by several methods, side by side.")
-@click.option(
-    "--data", metavar="MANIFEST", required=True, help="manifest.jsonl of 'codecprior prepare', or its folder."
-)
+@data_option
 @click.option("-o", "--output", metavar="PNG", type=click.Path(path_type=Path), required=True, help="Picture to write.")
 @click.option(
     "--method",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from .metrics import metric_options, metrics_config
-from .networks import load_networks, network_options
+from .networks import data_option, load_networks, network_options
 from .output import count, table
 from .progress import echo, progress_bar
 
@@ -28,9 +28,7 @@ _NO_NETWORK: Final = "none"
 
 
 @click.command(short_help="Measure trained networks on a prepared dataset.")
-@click.option(
-    "--data", metavar="MANIFEST", required=True, help="manifest.jsonl of 'codecprior prepare', or its folder."
-)
+@data_option
 @click.option(
     "-o", "--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Folder for the results."
 )

@@ -1,4 +1,4 @@
-"""Options that commands share: which trained networks, and how they run."""
+"""Options that commands share: which data and settings, which trained networks, and how they run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from codecprior.model.deblurrer import Deblurrer
 
-__all__ = ["load_networks", "network_options", "stage1_options"]
+__all__ = ["data_option", "load_networks", "network_options", "set_option", "stage1_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -18,6 +18,20 @@ _LOADING = ("checkpoint", "stage1", "base", "device")
 _CHUNKS = ("chunk_frames", "overlap_frames", "tile_size")
 _SAMPLING = ("num_steps", "noise", "seed", "color_fix")
 
+
+data_option: Final = click.option(
+    "--data", metavar="MANIFEST", required=True, help="manifest.jsonl of 'codecprior prepare', or its folder."
+)
+"""The option of the prepared dataset that a command reads."""
+
+set_option: Final = click.option(
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Value in place of the configuration's; as often as needed.",
+)
+"""The option that changes single values of ``--config``."""
 
 _CHECKPOINT: Final = click.option(
     "--checkpoint", metavar="RUN", required=True, help="Folder that 'codecprior train' wrote, or its weights."

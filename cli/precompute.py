@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .networks import load_networks, stage1_options
+from .networks import data_option, load_networks, set_option, stage1_options
 from .output import count, report
-from .progress import echo, progress_bar
+from .progress import echo, next_bar
 
 if TYPE_CHECKING:
     from codecprior.model.deblurrer import Deblurrer
@@ -21,21 +21,13 @@ __all__ = ["precompute"]
 
 
 @click.command(short_help="Run stage 1 once, for training stage 2.")
-@click.option(
-    "--data", metavar="MANIFEST", required=True, help="manifest.jsonl of 'codecprior prepare', or its folder."
-)
+@data_option
 @click.option("-o", "--output", metavar="OUT", required=True, help="Folder or URL of the new dataset.")
 @click.option("--split", metavar="NAME", help="Only this split.")
 @stage1_options
 @click.option("--latents", is_flag=True, help="Latents of both sides, too, which the VAE of --config makes.")
 @click.option("--config", "preset", metavar="PRESET|FILE", help="Configuration of that training.  [default: cpc]")
-@click.option(
-    "--set",
-    "assignments",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Value in place of the configuration's; as often as needed.",
-)
+@set_option
 @click.option("--overwrite", is_flag=True, help="Replace frames that were made from something else.")
 @click.option("--dry-run", is_flag=True, help="Print what would be made, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
@@ -85,7 +77,12 @@ def precompute(
     encoder = _encoder(preset or "cpc", assignments, deblurrer) if latents else None
     with ExitStack() as bars:
         results = run(
-            deblurrer, manifest, output, latents=encoder, overwrite=overwrite, progress=lambda job: _bar(bars, job)
+            deblurrer,
+            manifest,
+            output,
+            latents=encoder,
+            overwrite=overwrite,
+            progress=lambda job: next_bar(bars, f"{job.entry.split}/{job.entry.sequence}"),
         )
         ctx.exit(report(results, _print, as_json=as_json))
 
@@ -101,11 +98,6 @@ def _encoder(preset: str, assignments: tuple[str, ...], deblurrer: Deblurrer) ->
     from codecprior.model.stable_diffusion import load_stable_diffusion  # diffusers takes seconds to import
 
     return LatentEncoder(load_stable_diffusion(config.cpc), config.sampling.tile_size, deblurrer.device)
-
-
-def _bar(bars: ExitStack, job: PrecomputeJob) -> Any:
-    bars.pop_all().close()  # that of the sequence before
-    return bars.enter_context(progress_bar(f"{job.entry.split}/{job.entry.sequence}", "frame"))
 
 
 def _print_plan(jobs: list[PrecomputeJob], *, as_json: bool) -> None:

@@ -15,7 +15,7 @@ import click
 from codecprior.cli.dataset import layout_options
 from codecprior.cli.encoding import cluster_options, encoder_options, encoder_settings, require_one_cluster
 from codecprior.cli.output import count, report, size, table
-from codecprior.cli.progress import counted, echo, progress_bar
+from codecprior.cli.progress import counted, echo, next_bar, progress_bar
 
 if TYPE_CHECKING:
     from codecprior.datasets.layouts import Dataset
@@ -102,7 +102,7 @@ def prepare(
             total = bars.enter_context(progress_bar("prepare", "sequence"))
             done = counted(run(jobs, settings, workers=workers or 0, scheduler=scheduler), len(jobs), total)
         else:
-            done = run(jobs, settings, progress=lambda job: _bar(bars, job))
+            done = run(jobs, settings, progress=lambda job: next_bar(bars, job.pair.name))
         results = chain(_refused(found), done)
         ctx.exit(report(results, _print, as_json=as_json, plain=_plain, summary=_summary))
 
@@ -118,11 +118,6 @@ def _settings(options: dict[str, Any], workers: int | None) -> PrepareSettings:
     return PrepareSettings(
         extraction=ExtractionSettings(backend=backend, **options), frames=frames, recipe=recipe, seed=seed
     )
-
-
-def _bar(bars: ExitStack, job: PrepareJob) -> Any:
-    bars.pop_all().close()  # that of the sequence before
-    return bars.enter_context(progress_bar(job.pair.name, "frame"))
 
 
 def _announce(found: Dataset, output: str) -> None:

@@ -6,12 +6,12 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Final, TypeVar
 
 import click
 
-__all__ = ["counted", "echo", "progress_bar"]
+__all__ = ["counted", "echo", "next_bar", "progress_bar"]
 
 _LOG_INTERVAL_SECONDS: Final = 10.0
 _logger = logging.getLogger(__name__)
@@ -53,6 +53,25 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int | None], 
             bar.update(done - bar.n)
 
         yield show
+
+
+def next_bar(bars: ExitStack, title: str) -> Callable[[int, int | None], None]:
+    """Show how far the next of several sequences is, instead of the one before.
+
+    Parameters
+    ----------
+    bars : contextlib.ExitStack
+        Holds the bar that is shown, and no others.
+    title : str
+        The sequence.
+
+    Returns
+    -------
+    callable
+        What :func:`progress_bar` gives, for frames.
+    """
+    bars.pop_all().close()
+    return bars.enter_context(progress_bar(title, "frame"))
 
 
 def counted(results: Iterable[_Result], total: int, progress: Callable[[int, int | None], None]) -> Iterator[_Result]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .networks import data_option, set_option
 from .output import count
 from .progress import echo, progress_bar
 
@@ -29,23 +30,12 @@ __all__ = ["noted_interrupts", "print_report", "train"]
 @click.option(
     "--config", "preset", metavar="PRESET|FILE", required=True, help="cpfp, cpfp-tiny, cpc, cpc-tiny, or a YAML file."
 )
-@click.option(
-    "--data",
-    metavar="MANIFEST",
-    required=True,
-    help="manifest.jsonl of 'codecprior prepare', or its folder.",
-)
+@data_option
 @click.option("--additional", metavar="MANIFEST", help="Another one for stage 2, such as degraded HQ video.")
 @click.option(
     "-o", "--output", "run", metavar="RUN", type=click.Path(path_type=Path), required=True, help="Folder to write."
 )
-@click.option(
-    "--set",
-    "assignments",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Value in place of the configuration's; as often as needed.",
-)
+@set_option
 @click.option(
     "--max-steps",
     metavar="N",

@@ -84,6 +84,12 @@ class Config:
         """Return the values as JSON has them, from which :meth:`from_dict` builds the same configuration."""
         return {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
 
+    def _require_at_least(self, least: int, *names: str) -> None:
+        """Raise ConfigError if a field is less."""
+        for name in names:
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} {getattr(self, name)}: use {least} or more")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AlignmentConfig(Config):
@@ -122,8 +128,7 @@ class AlignmentConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.raft_updates < 1:
-            raise ConfigError(f"raft_updates {self.raft_updates}: use 1 or more")
+        self._require_at_least(1, "raft_updates")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,12 +210,8 @@ class CpfpConfig(Config):
         super().__post_init__()
         if not self.branches:
             raise ConfigError("branches (): use one or more of forward, backward")
-        for name in ("channels", "deform_groups", "upsampling_channels"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} {getattr(self, name)}: use 1 or more")
-        for name in ("encoder_blocks", "fusion_blocks", "reconstruction_blocks"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} {getattr(self, name)}: use 0 or more")
+        self._require_at_least(1, "channels", "deform_groups", "upsampling_channels")
+        self._require_at_least(0, "encoder_blocks", "fusion_blocks", "reconstruction_blocks")
         # Two frames are aligned as one picture with the channels of both: the groups must not mix them.
         if self.channels % self.deform_groups or (self.second_order and self.deform_groups % 2):
             kind = "an even" if self.second_order else "a"

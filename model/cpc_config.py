@@ -153,10 +153,8 @@ class SamplingConfig(Config):
         super().__post_init__()
         if not 2 <= self.num_steps <= 1000:
             raise ConfigError(f"num_steps {self.num_steps}: use 2 to 1000")
-        if self.seed < 0:
-            raise ConfigError(f"seed {self.seed}: use 0 or more")
-        if self.guidance_scale < 1:
-            raise ConfigError(f"guidance_scale {self.guidance_scale}: use 1 or more")
+        self._require_at_least(0, "seed")
+        self._require_at_least(1, "guidance_scale")
         if self.tile_size < 0 or self.tile_size % 64:
             raise ConfigError(f"tile_size {self.tile_size}: use a multiple of 64, or 0 for no tiles")
         if self.tile_size and (self.tile_stride % 64 or not 0 < self.tile_stride <= self.tile_size):

@@ -65,10 +65,8 @@ class ChunkConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.chunk_frames < 1:
-            raise ConfigError(f"chunk_frames {self.chunk_frames}: use 1 or more")
-        if self.overlap_frames < 0:
-            raise ConfigError(f"overlap_frames {self.overlap_frames}: use 0 or more")
+        self._require_at_least(1, "chunk_frames")
+        self._require_at_least(0, "overlap_frames")
         for name in ("tile_size", "tile_overlap"):
             if getattr(self, name) < 0 or getattr(self, name) % _TILE_MULTIPLE:
                 raise ConfigError(f"{name} {getattr(self, name)}: use a multiple of {_TILE_MULTIPLE}, or 0")

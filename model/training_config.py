@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from codecprior.core.arrays import CELL
 from codecprior.datasets.motion import VectorLists
@@ -89,7 +89,7 @@ class DataConfig(Config):
         super().__post_init__()
         if self.crop < 2 * CELL or self.crop % (2 * CELL):
             raise ConfigError(f"crop {self.crop}: use a multiple of {2 * CELL}")
-        _at_least(self, 1, "num_frames")
+        self._require_at_least(1, "num_frames")
 
     def reader(self, residual_channels: int, *, backward: bool, sharp: bool = True) -> ReaderConfig:
         """Return what to read for a network.
@@ -174,8 +174,8 @@ class TrainingConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(self, 1, "batch_size", "steps", "gradient_accumulation")
-        _at_least(self, 0, "weight_decay", "warmup_steps", "seed")
+        self._require_at_least(1, "batch_size", "steps", "gradient_accumulation")
+        self._require_at_least(0, "weight_decay", "warmup_steps", "seed")
         if self.learning_rate <= 0:
             raise ConfigError(f"learning_rate {self.learning_rate}: use more than 0")
         if not 0 <= self.final_learning_rate <= self.learning_rate:
@@ -218,7 +218,7 @@ class ValidationConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(self, 1, "every", "num_clips")
+        self._require_at_least(1, "every", "num_clips")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,8 +249,8 @@ class RunConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(self, 0, "num_workers")
-        _at_least(self, 1, "log_every", "save_every", "keep_states")
+        self._require_at_least(0, "num_workers")
+        self._require_at_least(1, "log_every", "save_every", "keep_states")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -362,7 +362,7 @@ class HybridDataConfig(DataConfig):
                 "latents true: a turned picture has other latents than those that are read; set flips and transpose to "
                 "false"
             )
-        _at_least(self, 2, "num_frames")  # the vectors of a frame lead to the one before it
+        self._require_at_least(2, "num_frames")  # the vectors of a frame lead to the one before it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -463,9 +463,3 @@ def training_config(preset: str | Path, assignments: Iterable[str] = ()) -> Phas
     for assignment in assignments:
         sections = overridden(sections, assignment)
     return Phase1Config.from_dict(sections) if kind_of(sections) == "cpfp" else Phase2Config.from_dict(sections)
-
-
-def _at_least(config: Any, least: int, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < least:
-            raise ConfigError(f"{name} {getattr(config, name)}: use {least} or more")
